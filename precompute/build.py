@@ -1,0 +1,145 @@
+"""From a log and a catalogue to a table, in one call."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+from precompute import contextual, neighbours, personal, popular, sessions
+from precompute.bilinear import Model
+from precompute.catalogue import Catalogue
+from precompute.contextual import Settings as ContextualSettings
+from precompute.log import Log
+from precompute.neighbours import Settings as NeighboursSettings
+from precompute.personal import Settings as PersonalSettings
+from precompute.popular import Settings as PopularSettings
+from precompute.progress import Progress
+from precompute.sessions import Settings as SessionsSettings
+from recsvc import artifact, packing
+from recsvc.artifact import Manifest
+from recsvc.table import Table
+
+__all__ = ["Build", "Settings", "build", "export"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a build depends on besides its input."""
+
+    sessions: SessionsSettings = field(default_factory=SessionsSettings)
+    contextual: ContextualSettings = field(default_factory=ContextualSettings)
+    neighbours: NeighboursSettings = field(default_factory=NeighboursSettings)
+    personal: PersonalSettings = field(default_factory=PersonalSettings)
+    popular: PopularSettings = field(default_factory=PopularSettings)
+    seed: int = 0
+    """Of all that is random. The same log, settings and seed give the same table on the
+    same kind of machine with the same number of threads."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Build:
+    """A table with what it was made from and how good it is."""
+
+    table: Table
+    contextual: Model
+    personal: Model
+    metrics: dict[str, float]
+    """Finite numbers for the manifest; the same for the same input."""
+    rows_a_second: dict[str, float]
+    """Training speed of the two models, validation not counted."""
+
+
+def build(
+    log: Log,
+    catalogue: Catalogue,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Build:
+    """Train both models on a log and make the table.
+
+    Events of tracks that the catalogue lacks teach nothing and are in no list. Raises
+    `TrainingError` when there is nothing to learn from.
+    """
+    settings, progress = settings or Settings(), progress or Progress()
+    with progress.step("sessions"):
+        arranged = sessions.arrange(log, catalogue, settings.sessions)
+        pairs = sessions.transitions(arranged)
+        statistics = popular.count(arranged, len(catalogue))
+    epochs = settings.contextual.factorisation.epochs
+    with progress.step("contextual model", 2 * epochs) as advance:
+        context = contextual.fit(
+            pairs, catalogue, settings.contextual, settings.seed, _each(advance)
+        )
+    with progress.step("neighbours", len(catalogue)) as advance:
+        near = neighbours.build(
+            context.left,
+            context.right,
+            catalogue.artist,
+            statistics.plays,
+            statistics.mean_time,
+            settings.neighbours,
+            settings.seed,
+            advance,
+        )
+    epochs = settings.personal.factorisation.epochs
+    with progress.step("personal model", 2 * epochs) as advance:
+        taste = personal.fit(arranged, catalogue, settings.personal, settings.seed, _each(advance))
+    with progress.step("personal lists", len(arranged.users)) as advance:
+        own = personal.lists(taste, settings.personal, advance)
+    heard = popular.most_heard(statistics, settings.popular)
+    table = Table(
+        tracks=catalogue.tracks,
+        artist=catalogue.artist,
+        artist_name_offsets=catalogue.artists.offsets,
+        artist_names=catalogue.artists.block,
+        title_offsets=catalogue.titles.offsets,
+        titles=catalogue.titles.block,
+        neighbour_offsets=near.offsets,
+        neighbours=near.indices,
+        neighbour_weights=near.weights,
+        popular=heard.indices,
+        popular_weights=heard.weights,
+        users=arranged.users,
+        personal_offsets=own.offsets,
+        personal=own.indices,
+        personal_weights=own.weights,
+        plays=statistics.plays,
+        mean_time=statistics.mean_time,
+    )
+    metrics = {
+        "events": float(len(log)),
+        "events_unknown_track": float(len(log) - int(arranged.known.sum())),
+        "lines_broken": float(log.broken),
+        "sessions": float(arranged.count),
+        "rows_by_model": float(near.by_model),
+        "rows_by_artist": float(near.by_artist),
+        "rows_filled": float(near.filled),
+    }
+    metrics |= {f"contextual_{name}": value for name, value in context.metrics.items()}
+    metrics |= {f"personal_{name}": value for name, value in taste.metrics.items()}
+    speed = {
+        name: model.rows / max(model.seconds, 1e-9)
+        for name, model in (("contextual", context), ("personal", taste))
+    }
+    return Build(table, context, taste, metrics, speed)
+
+
+def export(built: Build, directory: Path, settings: Settings) -> Manifest:
+    """Write a build as an artifact and return its manifest."""
+    data = packing.pack(built.table)
+    # What is written is what a service will read: fail here rather than there.
+    packing.unpack(data)
+    manifest = artifact.describe(
+        data, built.table, metrics=built.metrics, settings=_plain(settings)
+    )
+    artifact.write(directory, data, manifest)
+    return manifest
+
+
+def _each(advance: Callable[[int], None]) -> Callable[[int], None]:
+    return lambda _epoch: advance(1)
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return asdict(settings)

@@ -1,0 +1,181 @@
+"""The `precompute` command: train a table from a log, and look at what came out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from precompute import build, catalogue, contextual, log, neighbours, personal, popular, report
+from precompute import sessions as session
+from precompute.factorisation import Settings as Factorisation
+from precompute.progress import Progress
+from recsvc import artifact
+from recsvc.errors import RecsvcError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="The offline half of recsvc: from a listening log to a table.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+# --- commands of other modules are added here ----------------------------------------------------
+
+
+# --- train and show ------------------------------------------------------------------------------
+
+_MODEL, _TABLE, _RUN = "Contextual model", "Tables", "Run"
+
+
+@app.command()
+def train(
+    logs: Annotated[
+        list[Path],
+        typer.Option(
+            "--log",
+            help="Listening log: JSON lines (.gz, .zst too) or .parquet, or a directory of "
+            "them. May be given more than once.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Directory to write the artifact to.")],
+    tracks: Annotated[
+        Path | None,
+        typer.Option(
+            "--catalogue",
+            help="JSON lines of track, artist, title. Without it the catalogue is what the "
+            "log names, and no artist is known.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same input, same seed, same table.")] = 0,
+    dimensions: Annotated[
+        int, typer.Option(min=1, help="Length of a contextual embedding.", rich_help_panel=_MODEL)
+    ] = 32,
+    epochs: Annotated[
+        int,
+        typer.Option(min=1, help="Most epochs of each contextual step.", rich_help_panel=_MODEL),
+    ] = 30,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Most rows a training step.", rich_help_panel=_MODEL)
+    ] = 16384,
+    decay: Annotated[
+        float,
+        typer.Option(min=0.0, help="L2 penalty; more is safer.", rich_help_panel=_MODEL),
+    ] = 0.5,
+    previous_time: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Learn what follows a track only where so much of it was heard.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = 0.0,
+    valid_share: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=0.9, help="Latest sessions kept for validation.", rich_help_panel=_MODEL
+        ),
+    ] = 0.1,
+    idle_minutes: Annotated[
+        float,
+        typer.Option(min=0.0, help="Silence that ends a session.", rich_help_panel=_MODEL),
+    ] = 30.0,
+    threshold: Annotated[
+        float,
+        typer.Option(help="Least predicted time of a neighbour.", rich_help_panel=_TABLE),
+    ] = 0.5,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            min=1e-3,
+            help="Of the neighbours' weights. At 1 they are nearly flat; lower is sharper.",
+            rich_help_panel=_TABLE,
+        ),
+    ] = 1.0,
+    personal_temperature: Annotated[
+        float,
+        typer.Option(min=1e-3, help="Of the personal lists' weights.", rich_help_panel=_TABLE),
+    ] = 0.1,
+    popular_size: Annotated[
+        int, typer.Option(min=1, help="Length of the popular list.", rich_help_panel=_TABLE)
+    ] = 200,
+    broken_share: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Refuse a log with more broken lines.", rich_help_panel=_RUN
+        ),
+    ] = 0.01,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads to train with.", rich_help_panel=_RUN),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_RUN)
+    ] = False,
+) -> None:
+    """Train on a listening log and write an artifact."""
+    settings = build.Settings(
+        sessions=session.Settings(idle_minutes=idle_minutes, valid_share=valid_share),
+        contextual=contextual.Settings(
+            Factorisation(dimensions=dimensions, epochs=epochs, batch=batch, decay=decay),
+            previous_time=previous_time,
+        ),
+        neighbours=neighbours.Settings(threshold=threshold, temperature=temperature),
+        personal=personal.Settings(temperature=personal_temperature),
+        popular=popular.Settings(size=popular_size),
+        seed=seed,
+    )
+    if threads is not None:
+        torch.set_num_threads(threads)
+    console, errors = Console(), Console(stderr=True)
+    progress = Progress(None if quiet else errors)
+    with _clear_errors(errors):
+        size = sum(path.stat().st_size for path in log.files(logs))
+        with progress.step("read log", size) as advance:
+            events = log.read(logs, log.Settings(broken_share=broken_share), advance)
+        report.broken_lines(errors, events)
+        with progress.step("read catalogue"):
+            known = catalogue.read(tracks) if tracks else catalogue.from_log(events)
+        built = build.build(events, known, settings, progress)
+        with progress.step("write"):
+            manifest = build.export(built, output, settings)
+        report.summary(console, built, manifest, progress.seconds, output)
+
+
+@app.command()
+def show(
+    directory: Annotated[Path, typer.Argument(help="An artifact directory.")],
+    track: Annotated[
+        list[int] | None,
+        typer.Option(help="Show this track's neighbours; may be given more than once."),
+    ] = None,
+    listener: Annotated[
+        list[int] | None,
+        typer.Option(help="Show this listener's personal list; may be given more than once."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Lines of each list.")] = 15,
+) -> None:
+    """Show what an artifact is, and some of its lists with names, for a person to judge."""
+    console, errors = Console(), Console(stderr=True)
+    with _clear_errors(errors):
+        manifest, _, table = artifact.read(directory)
+        report.manifest(console, manifest)
+        for wanted in track or []:
+            report.neighbours(console, table, wanted, rows)
+        for wanted in listener or []:
+            report.personal(console, table, wanted, rows)
+
+
+@contextmanager
+def _clear_errors(console: Console) -> Iterator[None]:
+    """Turn what recsvc raises on purpose, and a full or closed disk, into one line."""
+    try:
+        yield
+    except (RecsvcError, OSError) as error:
+        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error

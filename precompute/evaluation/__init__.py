@@ -1,0 +1,1 @@
+"""What events tell: metrics of listeners, effects of treatments, values of other policies."""

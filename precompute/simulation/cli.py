@@ -1,0 +1,205 @@
+"""The commands that make worlds and logs, and that send listeners to a service."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import typer
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from precompute.simulation.batch import BatchPolicy, simulate
+from precompute.simulation.client import HttpClient
+from precompute.simulation.demo import write_demo
+from precompute.simulation.drive import Driven, drive
+from precompute.simulation.generate import RANDOM_TIME, generate
+from precompute.simulation.listener import MAX_STEPS
+from precompute.simulation.logs import write_log
+from precompute.simulation.policies import Oracle, RandomTracks, TasteMix
+from precompute.simulation.world import World
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Simulated listeners.", no_args_is_help=True)
+_console = Console(stderr=True)
+
+
+class Family(StrEnum):
+    """How the tastes of a generated world are shaped."""
+
+    GENRES = "genres"
+    SMOOTH = "smooth"
+
+
+class Policy(StrEnum):
+    """A policy that runs in process."""
+
+    RANDOM = "random"
+    TASTE = "taste"
+    ORACLE = "oracle"
+
+
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+WorldDirectory = Annotated[Path, typer.Option("--world", help="Directory of a world.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only so many listeners, the first.")]
+SessionCount = Annotated[int, typer.Option(min=1, help="Sessions of each listener.")]
+Steps = Annotated[int, typer.Option(min=1, help="Recommendations that end a session.")]
+
+
+@app.command()
+def world(
+    *,
+    output: Annotated[Path, typer.Option(help="Directory to write the world's files to.")],
+    tracks: Annotated[int, typer.Option(min=100)] = 20_000,
+    listeners: Annotated[int, typer.Option(min=1)] = 10_000,
+    family: Annotated[Family, typer.Option(help="Clusters, or a continuum.")] = Family.GENRES,
+    random_time: Annotated[
+        float, typer.Option(help="Mean session time that a random recommender shall have.")
+    ] = RANDOM_TIME,
+    seed: Seed = 0,
+) -> None:
+    """Make a world of tracks and listeners."""
+    made = generate(tracks, listeners, family=family, seed=seed, random_time=random_time)
+    made.save(output)
+    artists = len(made.catalogue.artist_names)
+    typer.echo(f"{output}: {tracks:,} tracks of {artists:,} artists, {listeners:,} listeners")
+
+
+@app.command()
+def listen(
+    *,
+    world_directory: WorldDirectory,
+    output: Annotated[Path, typer.Option(help="The log: .jsonl, or .parquet.")],
+    policy: Annotated[Policy, typer.Option(help="Who recommends.")] = Policy.RANDOM,
+    listeners: Limit = None,
+    sessions: SessionCount = 1,
+    max_steps: Steps = MAX_STEPS,
+    seed: Seed = 0,
+) -> None:
+    """Write the log of a policy that runs in process: a cold log, or the oracle's."""
+    made = World.load(world_directory)
+    rows = _rows(made, listeners)
+    with _progress("sessions", len(rows) * sessions) as progress:
+        plays = simulate(
+            made,
+            _policy(policy, made, seed, max_steps),
+            seed=seed,
+            listeners=rows,
+            sessions=sessions,
+            max_steps=max_steps,
+            progress=progress,
+        )
+    propensity = 1.0 / len(made.catalogue) if policy is Policy.RANDOM else None
+    events = write_log(output, made, plays, policy=policy, propensity=propensity)
+    mean = plays.session_times.mean()
+    typer.echo(f"{output}: {events:,} events; mean time of a session {mean:.3f}")
+
+
+@app.command("simulate")
+def send(
+    *,
+    world_directory: WorldDirectory,
+    url: Annotated[str, typer.Option(help="Where the service answers.")] = "http://127.0.0.1:8000",
+    listeners: Limit = None,
+    sessions: SessionCount = 1,
+    max_steps: Steps = MAX_STEPS,
+    concurrency: Annotated[int, typer.Option(min=1, help="Listeners at a time.")] = 1000,
+    connections: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 64,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds until one fails.")] = 30.0,
+    log: Annotated[Path | None, typer.Option(help="Write the events seen from here.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Send the listeners of a world to a service and say how long they stayed."""
+    made = World.load(world_directory)
+    rows = _rows(made, listeners)
+
+    async def run(file: BinaryIO | None, progress: Callable[[int], None]) -> Driven:
+        async with HttpClient(url, connections=connections, timeout=timeout) as client:
+            return await drive(
+                made,
+                client,
+                seed=seed,
+                listeners=rows,
+                sessions=sessions,
+                concurrency=concurrency,
+                max_steps=max_steps,
+                log=file,
+                progress=progress,
+            )
+
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(log.open("wb")) if log else None
+        progress = stack.enter_context(_progress("sessions", len(rows) * sessions))
+        driven = _await(run(file, progress))
+    _tell(driven)
+    if driven.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo_log(
+    *,
+    output: Annotated[Path, typer.Option(help="Directory for log.jsonl and catalogue.jsonl.")],
+    tracks: Annotated[int, typer.Option(min=100)] = 5000,
+    listeners: Annotated[int, typer.Option(min=1)] = 2000,
+    sessions: SessionCount = 10,
+    family: Annotated[Family, typer.Option(help="Clusters, or a continuum.")] = Family.GENRES,
+    seed: Seed = 0,
+) -> None:
+    """Make a small log and its catalogue, from which sensible neighbours can be trained."""
+    made = write_demo(
+        output, tracks=tracks, listeners=listeners, sessions=sessions, family=family, seed=seed
+    )
+    typer.echo(f"{made.log}: {made.events:,} events of {made.listeners:,} listeners")
+    typer.echo(f"{made.catalogue}: {made.tracks:,} tracks")
+
+
+def _rows(made: World, limit: int | None) -> npt.NDArray[np.int64]:
+    return np.arange(min(limit or len(made.listeners), len(made.listeners)))
+
+
+def _policy(policy: Policy, made: World, seed: int, max_steps: int) -> BatchPolicy:
+    match policy:
+        case Policy.RANDOM:
+            return RandomTracks(made, seed)
+        case Policy.TASTE:
+            return TasteMix(made, seed)
+        case Policy.ORACLE:
+            return Oracle(made, max_steps)
+
+
+def _await(work: Coroutine[Any, Any, Driven]) -> Driven:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _tell(driven: Driven) -> None:
+    """Say how it went; a person reads failures first."""
+    if driven.failures:
+        _console.print(f"[red]{len(driven.failures):,} sessions failed[/]; {driven.failures[0]}")
+    if not len(driven.plays.sessions):
+        return
+    times = driven.plays.session_times
+    p50, p99 = np.nanpercentile(driven.latencies, [50, 99]) * 1000
+    typer.echo(
+        f"{len(times):,} sessions in {driven.seconds:.1f} s"
+        f" ({driven.requests / driven.seconds:,.0f} requests a second):"
+        f" mean time {times.mean():.3f}, median {np.median(times):.3f},"
+        f" tracks {driven.plays.lengths.mean():.2f},"
+        f" latency p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+    )
+
+
+@contextlib.contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on standard error while the block runs; yields what to tell it."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

@@ -1,0 +1,32 @@
+"""What the routes share: made once by `create_app`, found on `app.state`."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from recsvc.api.metrics import Metrics
+from recsvc.redis.tables import PublishedTables
+from recsvc.redis.watch import TableWatch
+from recsvc.service import Service
+from recsvc.settings import Settings
+
+__all__ = ["Context", "Ctx"]
+
+
+@dataclass(slots=True)
+class Context:
+    """The running parts of one worker."""
+
+    settings: Settings
+    service: Service
+    tables: TableWatch
+    published: PublishedTables
+    metrics: Metrics
+
+
+def _context(request: Request) -> Context:
+    return cast("Context", request.app.state.context)
+
+
+Ctx = Annotated[Context, Depends(_context)]

@@ -1,0 +1,179 @@
+"""Errors as `application/problem+json` (RFC 9457), for every way a call can fail."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.exceptions import HTTPException
+
+from recsvc.api.json import JSONResponse
+from recsvc.errors import ArtifactError, NotPublishedError, StoreUnavailableError
+
+__all__ = [
+    "Fault",
+    "FieldFault",
+    "Problem",
+    "ProblemError",
+    "add_handlers",
+    "describe",
+    "of_validation",
+    "responses",
+]
+
+_log = logging.getLogger(__name__)
+
+
+class FieldFault(BaseModel):
+    """One thing wrong with the input: where (a JSON pointer), and what."""
+
+    pointer: str
+    detail: str
+
+
+class Fault(BaseModel):
+    """The body of every error."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "about:blank",
+                "title": "Unprocessable Content",
+                "status": 422,
+                "detail": "time: Input should be less than or equal to 1",
+                "errors": [
+                    {"pointer": "/time", "detail": "Input should be less than or equal to 1"}
+                ],
+            }
+        }
+    )
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldFault] = []
+
+
+_CONTENT = {"application/problem+json": {"schema": Fault.model_json_schema()}}
+_DESCRIBED = {
+    400: "The body is not JSON.",
+    401: "The admin key is missing or wrong.",
+    403: "No admin key is set.",
+    404: "There is nothing of that name.",
+    409: "There is no such table, or it was refused.",
+    413: "The body is too large.",
+    422: "A value is not what it must be.",
+    503: "The session store does not answer.",
+}
+
+
+class ProblemError(Exception):
+    """Raised inside the API to end a call with an error."""
+
+    def __init__(
+        self, status: int, detail: str, errors: list[FieldFault] | None = None, **headers: str
+    ) -> None:
+        super().__init__(detail)
+        self.fault = Fault(
+            title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors or []
+        )
+        self.headers = headers
+
+
+def describe(fault: Fault) -> dict[str, Any]:
+    """Return a fault as it is written: without a list of errors where there is none."""
+    return {"type": fault.type, **fault.model_dump(exclude_defaults=True)}
+
+
+class Problem(JSONResponse):
+    """A response that is a `Fault`."""
+
+    media_type = "application/problem+json"
+
+    def __init__(self, fault: Fault, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(describe(fault), fault.status, headers)
+
+
+def of_validation(error: ValidationError | RequestValidationError, skip: int = 0) -> ProblemError:
+    """Describe what validation found, without repeating the input.
+
+    `skip` leaves out the first parts of each place, where the framework put its own.
+    """
+    if isinstance(error, ValidationError):
+        found = error.errors(include_input=False, include_url=False, include_context=False)
+    else:
+        found = error.errors()  # type: ignore[assignment]
+    faults = [_field(entry["loc"][skip:], entry["type"], entry["msg"]) for entry in found[:20]]
+    if any(entry["type"] == "json_invalid" for entry in found):
+        return ProblemError(400, "the body is not valid JSON")
+    detail = "; ".join(f"{f.pointer.lstrip('/') or 'body'}: {f.detail}" for f in faults[:3])
+    return ProblemError(422, detail, faults)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe a route's errors for its OpenAPI entry."""
+    return {status: {"description": _DESCRIBED[status], "content": _CONTENT} for status in statuses}
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Make every error of `app` a problem."""
+    app.add_exception_handler(ProblemError, _of_problem)
+    app.add_exception_handler(RequestValidationError, _of_request)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(StoreUnavailableError, _of_store)
+    app.add_exception_handler(NotPublishedError, _of_unpublished)
+    app.add_exception_handler(ArtifactError, _of_artifact)
+    app.add_exception_handler(Exception, _of_bug)
+
+
+def _field(place: tuple[Any, ...], kind: str, message: str) -> FieldFault:
+    text = "it is missing" if kind == "missing" else message
+    return FieldFault(pointer="".join(f"/{_clean(part)}" for part in place), detail=text)
+
+
+def _clean(part: object) -> str:
+    """Make a part of a place fit for JSON: names come from the caller."""
+    return str(part).encode(errors="replace").decode()[:64]
+
+
+def _respond(error: ProblemError) -> Response:
+    headers = {name.replace("_", "-"): value for name, value in error.headers.items()}
+    return Problem(error.fault, headers)
+
+
+async def _of_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)  # noqa: S101 (tells the type checker)
+    return _respond(error)
+
+
+async def _of_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    return _respond(of_validation(error, skip=1))
+
+
+async def _of_http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    problem = ProblemError(error.status_code, error.detail)
+    return Problem(problem.fault, error.headers)
+
+
+async def _of_store(_: Request, error: Exception) -> Response:
+    return _respond(ProblemError(503, "the session store does not answer", Retry_After="1"))
+
+
+async def _of_unpublished(_: Request, error: Exception) -> Response:
+    return _respond(ProblemError(409, str(error)))
+
+
+async def _of_artifact(_: Request, error: Exception) -> Response:
+    return _respond(ProblemError(409, f"the table was refused: {error}"))
+
+
+async def _of_bug(_: Request, error: Exception) -> Response:
+    _log.error("a bug: %s", type(error).__name__, exc_info=error)
+    return _respond(ProblemError(500, "an error inside the service; its log has more"))

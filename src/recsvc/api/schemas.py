@@ -1,0 +1,222 @@
+"""What goes in and comes out over HTTP: pydantic models, each with an example."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from recsvc.table import MAX_ID
+
+__all__ = [
+    "Answer",
+    "BatchItem",
+    "CandidateRow",
+    "Ended",
+    "Erased",
+    "Explained",
+    "ExplainedPool",
+    "Health",
+    "Neighbour",
+    "Neighbours",
+    "PathId",
+    "Report",
+    "SessionView",
+    "TableView",
+    "Track",
+]
+
+
+def _example(**values: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"example": values})
+
+
+def _canonical(value: object) -> object:
+    """Let only plain digits be an id in a path: no sign, space, underscore, leading zero."""
+    if isinstance(value, str) and not (
+        value.isascii() and value.isdigit() and str(int(value[:20])) == value
+    ):
+        raise ValueError("an id is a whole number from 0 to 9223372036854775807")
+    return value
+
+
+PathId = Annotated[int, BeforeValidator(_canonical), Field(ge=0, le=MAX_ID, examples=[17])]
+Id = Annotated[int, Field(strict=True, ge=0, le=MAX_ID)]
+Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+
+
+class Report(BaseModel):
+    """The track just heard, and the fraction of it that was played."""
+
+    model_config = _example(track=10, time=0.3)
+
+    track: Id
+    time: Fraction
+
+
+class BatchItem(Report):
+    """A report that names its listener."""
+
+    model_config = _example(user=17, track=10, time=0.3)
+
+    user: Id
+
+
+class Answer(BaseModel):
+    """The track to play next, and where it came from."""
+
+    model_config = _example(
+        user=17,
+        track=3204,
+        recommender="contextual",
+        propensity=0.0172,
+        policy="ensemble",
+        table_version="3f9c2a71b04e",
+        request_id="8c5e1f0a9b7d4e21",
+        session="5d1f8a3be07c9624",
+        position=0,
+        fallback=False,
+        degraded=False,
+    )
+
+    user: int
+    track: int
+    recommender: str = Field(description="Who chose: contextual, personal, popular, catalogue, ...")
+    propensity: float = Field(description="The probability with which this track was drawn.")
+    policy: str
+    table_version: str
+    request_id: str
+    session: str | None
+    position: int | None = Field(description="How many answers came before in this session.")
+    fallback: bool = Field(description="Whether the recommender first in line had nothing left.")
+    degraded: bool = Field(description="Whether it was made without the session store.")
+
+
+class Ended(BaseModel):
+    """The session has ended."""
+
+    model_config = _example(user=17)
+
+    user: int
+
+
+class Track(BaseModel):
+    """A track of the catalogue."""
+
+    model_config = _example(track=10, artist="The Lanterns", title="Slow Harbour")
+
+    track: int
+    artist: str
+    title: str
+
+
+class Neighbour(Track):
+    """A track that may follow another, and how heavily it weighs."""
+
+    weight: float
+    share: float = Field(description="Its weight divided by the sum of all.")
+
+
+class Neighbours(Track):
+    """A track's weighted neighbours, the heaviest first."""
+
+    table_version: str
+    neighbours: list[Neighbour]
+
+
+class CandidateRow(BaseModel):
+    """One candidate: its weight, whether it is excluded, its chance to be served."""
+
+    track: int
+    artist: str
+    title: str
+    weight: float
+    heard: bool
+    probability: float
+
+
+class ExplainedPool(BaseModel):
+    """One recommender's candidates, in the order of the table."""
+
+    recommender: str
+    answers: bool = Field(description="Whether this is the one that would answer.")
+    population: int
+    heard: int
+    candidates: list[CandidateRow]
+
+
+class Explained(BaseModel):
+    """What /next would do, and why. Nothing was changed."""
+
+    user: int
+    track: int
+    time: float
+    policy: str
+    table_version: str
+    last_recommender: str | None
+    why: str
+    answered_by: str
+    pools: list[ExplainedPool]
+
+
+class SessionView(BaseModel):
+    """A session as stored. Times of day are Unix milliseconds."""
+
+    model_config = _example(
+        user=17,
+        id="5d1f8a3be07c9624",
+        recommender="contextual",
+        position=3,
+        track=10,
+        time=0.3,
+        served=3204,
+        started=1790000000000,
+        at=1790000012345,
+        policy="ensemble",
+        table_version="3f9c2a71b04e",
+        listened=6,
+        expires_in=1799.5,
+    )
+
+    user: int
+    id: str
+    recommender: str
+    position: int
+    track: int
+    time: float
+    served: int
+    started: int
+    at: int
+    policy: str
+    table_version: str
+    listened: int = Field(description="How many tracks this session has heard or been served.")
+    expires_in: float = Field(description="Seconds of idleness until it ends by itself.")
+
+
+class Erased(BaseModel):
+    """What an erasure removed."""
+
+    model_config = _example(user=17, session=True, listened=6)
+
+    user: int
+    session: bool
+    listened: int
+
+
+class TableView(BaseModel):
+    """The table in service."""
+
+    version: str
+    previous: str | None
+    created_at: str | None
+    age_seconds: float | None = Field(description="Seconds since it was trained.")
+    loaded_seconds: float = Field(description="Seconds since it was put into service.")
+    counts: dict[str, int]
+    metrics: dict[str, float]
+
+
+class Health(BaseModel):
+    """Whether the service can do its work; `checks` says what is amiss."""
+
+    model_config = _example(status="ready", checks={"redis": "ok", "table": "ok"})
+
+    status: str
+    checks: dict[str, str]

@@ -1,0 +1,135 @@
+"""An artifact: the directory that `precompute` writes and `publish` reads.
+
+    artifact/
+      manifest.json        what it is: schema version, counts, metrics, checksums
+      table.safetensors    the table, as `packing` writes it
+
+The manifest travels with the table into Redis, so it is also what a service checks the
+chunks against.
+"""
+
+import hashlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from recsvc import packing
+from recsvc.errors import ArtifactError, TableError
+from recsvc.table import Table
+
+__all__ = ["CHUNK_BYTES", "Manifest", "checksum", "describe", "read", "write"]
+
+CHUNK_BYTES = 1 << 20
+MANIFEST = "manifest.json"
+TABLE = "table.safetensors"
+
+Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Manifest(BaseModel):
+    """What describes a table. The version is made from the content, so the same log,
+    settings and seed give the same version on every machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    schema_version: int = Field(default=packing.SCHEMA_VERSION, ge=1)
+    version: str = Field(pattern=r"^[0-9a-f]{12}$")
+    """The first 12 hex digits of the table's SHA-256."""
+    created_at: str
+    """UTC, ISO 8601."""
+    bytes: int = Field(ge=0, le=1 << 40)
+    chunk_bytes: int = Field(ge=1 << 10, le=1 << 26)
+    sha256: Checksum
+    """Of the whole table file."""
+    chunks: list[Checksum]
+    """Of each run of `chunk_bytes`, in order."""
+    counts: dict[str, int]
+    metrics: dict[str, float] = {}
+    settings: dict[str, Any] = {}
+
+
+def checksum(data: bytes | memoryview) -> str:
+    """Return the SHA-256 of some bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def describe(
+    data: bytes,
+    table: Table,
+    *,
+    metrics: dict[str, float] | None = None,
+    settings: dict[str, Any] | None = None,
+    created_at: datetime | None = None,
+) -> Manifest:
+    """Make the manifest of a packed table."""
+    view, digest = memoryview(data), checksum(data)
+    return Manifest(
+        version=digest[:12],
+        created_at=(created_at or datetime.now(UTC)).isoformat(timespec="seconds"),
+        bytes=len(data),
+        chunk_bytes=CHUNK_BYTES,
+        sha256=digest,
+        chunks=[checksum(view[i : i + CHUNK_BYTES]) for i in range(0, len(data), CHUNK_BYTES)],
+        counts=table.counts(),
+        metrics=metrics or {},
+        settings=settings or {},
+    )
+
+
+def write(directory: Path, data: bytes, manifest: Manifest) -> None:
+    """Write an artifact; the manifest last, so a directory that has one is whole."""
+    directory.mkdir(parents=True, exist_ok=True)
+    _replace(directory / TABLE, data)
+    _replace(directory / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
+
+
+def read(directory: Path) -> tuple[Manifest, bytes, Table]:
+    """Read and check an artifact.
+
+    Raises `ArtifactError` with the reason when anything about it is not as it says.
+    """
+    try:
+        manifest = parse((directory / MANIFEST).read_bytes())
+        data = (directory / TABLE).read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{directory} is not an artifact: {error}") from error
+    if checksum(data) != manifest.sha256:
+        raise ArtifactError(f"{directory / TABLE} does not match the checksum in its manifest")
+    try:
+        table = packing.unpack(data)
+    except TableError as error:
+        raise ArtifactError(f"{directory / TABLE}: {error}") from error
+    if table.counts() != manifest.counts:
+        raise ArtifactError(f"{directory / TABLE} does not match the counts in its manifest")
+    return manifest, data, table
+
+
+def parse(data: bytes) -> Manifest:
+    """Read a manifest from JSON; raises `ArtifactError`."""
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        raise ArtifactError(f"not a valid manifest: {place}: {first['msg']}") from error
+    if manifest.schema_version != packing.SCHEMA_VERSION:
+        raise ArtifactError(
+            f"schema version {manifest.schema_version}; this release reads {packing.SCHEMA_VERSION}"
+        )
+    expected = -(-manifest.bytes // manifest.chunk_bytes)
+    if len(manifest.chunks) != expected or manifest.sha256[:12] != manifest.version:
+        raise ArtifactError("not a valid manifest: its parts contradict each other")
+    return manifest
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves the old one or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

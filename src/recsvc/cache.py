@@ -1,0 +1,90 @@
+"""The tables that a machine has on disk, mapped into memory from there.
+
+Mapped, so that all workers share one copy, and so that a restart, even one without
+Redis, has a table at once. Everything here blocks: call it in a thread.
+"""
+
+import fcntl
+import hashlib
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from recsvc.artifact import Manifest, parse
+from recsvc.errors import ArtifactError, TableError
+from recsvc.packing import unpack
+from recsvc.table import Table
+
+__all__ = ["TableCache"]
+
+
+class TableCache:
+    """A directory of tables by version, and a note of which was last in use."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def open(self, manifest: Manifest) -> Table | None:
+        """Map a table, None when it is not here.
+
+        Raises `ArtifactError`, and removes the file, when it is not what the manifest says.
+        """
+        path = self._table(manifest.version)
+        try:
+            with path.open("rb") as file:
+                mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except FileNotFoundError:
+            return None
+        except ValueError:  # an empty file cannot be mapped
+            mapped = memoryview(b"")
+        try:
+            if hashlib.sha256(mapped).hexdigest() != manifest.sha256:
+                raise TableError("its checksum is not the manifest's")
+            return unpack(mapped)
+        except TableError as error:
+            path.unlink(missing_ok=True)
+            raise ArtifactError(f"table {manifest.version}: {error}") from error
+
+    @contextmanager
+    def writing(self, manifest: Manifest) -> Iterator[IO[bytes]]:
+        """Yield a file for a table's bytes; it takes its place only if all went well."""
+        path = self._table(manifest.version)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def lock(self) -> IO[bytes]:
+        """Wait until no other worker is fetching, then keep them waiting until closed."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        file = (self.directory / "fetch.lock").open("wb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
+
+    def remember(self, manifest: Manifest, keep: set[str]) -> None:
+        """Note the table in use, and remove those that are neither it nor in `keep`."""
+        note = self.directory / "live.json"
+        temporary = note.with_name(f".live.json.{os.getpid()}")
+        temporary.write_text(manifest.model_dump_json())
+        temporary.replace(note)
+        for path in self.directory.glob("*.safetensors"):
+            if path.stem not in keep | {manifest.version}:
+                path.unlink(missing_ok=True)
+
+    def remembered(self) -> Manifest | None:
+        """Return the manifest of the table last in use, None when there is none."""
+        try:
+            return parse((self.directory / "live.json").read_bytes())
+        except (OSError, ArtifactError):
+            return None
+
+    def _table(self, version: str) -> Path:
+        return self.directory / f"{version}.safetensors"

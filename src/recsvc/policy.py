@@ -1,0 +1,271 @@
+"""The recommendation rules, pure: no I/O, no clock, no hidden randomness.
+
+A decision is *planned* before the listener's session is known and *settled* once
+it is. The plan holds, for every recommender that may answer, its candidates and
+one draw made in advance; settling removes the tracks heard in the session and
+reads off the answer and its propensity. This split lets one atomic step inside
+Redis settle a plan (`redis/claim.lua` is the same algorithm, and a test holds the
+two equal), so that an answer costs one round trip.
+
+Why the law stays exact: the track drawn in advance is accepted if it is unheard,
+which has probability (weight / all weights); otherwise a second, independent draw
+among the unheard decides. Either way a track's chance is its share of the unheard
+weight. That share is the propensity.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "CATALOGUE",
+    "CONTEXTUAL",
+    "FILTER_THRESHOLD",
+    "MAX_NEIGHBOURS",
+    "MIN_NEIGHBOURS",
+    "OLDEST",
+    "PERSONAL",
+    "POPULAR",
+    "SWITCH_THRESHOLD",
+    "Candidates",
+    "Decision",
+    "Draw",
+    "Plan",
+    "Pool",
+    "Sample",
+    "backfill_weights",
+    "draw",
+    "keep",
+    "probabilities",
+    "settle",
+    "softmax_weights",
+    "switch",
+]
+
+CONTEXTUAL = "contextual"
+PERSONAL = "personal"
+POPULAR = "popular"
+CATALOGUE = "catalogue"
+OLDEST = "oldest"
+
+FILTER_THRESHOLD = 0.5
+SWITCH_THRESHOLD = 0.7
+MIN_NEIGHBOURS = 30
+MAX_NEIGHBOURS = 70
+
+Floats = npt.NDArray[np.floating]
+Bools = npt.NDArray[np.bool_]
+
+
+# --- the rules that build the neighbour table ---------------------------------------------------
+
+
+def keep(scores: Floats, threshold: float = FILTER_THRESHOLD) -> Bools:
+    """Tell which candidates stay: those whose predicted time is at least `threshold`.
+
+    `scores` has any shape; so has the answer. A NaN never stays.
+    """
+    return np.asarray(scores >= threshold)
+
+
+def softmax_weights(scores: Floats, kept: Bools, temperature: float = 1.0) -> Floats:
+    """Weigh the kept candidates of each row by the softmax of their scores.
+
+    `scores` and `kept` are `[..., k]`; rows of the answer sum to one, with zero where
+    a candidate was not kept, and are all zero where none was. Predicted times lie in
+    0..1, so at temperature 1 (the rule's) the largest weight is at most e times the
+    smallest; a lower temperature sharpens the draw.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, not {temperature}")
+    masked = np.where(kept, scores / temperature, -np.inf)
+    top = masked.max(axis=-1, keepdims=True, initial=-np.inf)
+    weights = np.exp(masked - np.where(np.isfinite(top), top, 0.0))
+    total = weights.sum(axis=-1, keepdims=True)
+    return np.asarray(np.divide(weights, total, out=np.zeros_like(weights), where=total > 0))
+
+
+def backfill_weights(weights: Floats, mean_times: Floats, floor: float = 1e-3) -> Floats:
+    """Weigh the popular tracks that fill up a short row.
+
+    `weights` `[k]` are the row's own, `mean_times` `[m]` the fillers' mean observed
+    times. Each filler gets a third of the smallest own weight, or its mean time where
+    the row has none. `floor` keeps a filler that nobody could stand drawable.
+    """
+    if weights.size:
+        return np.full(mean_times.shape, weights.min() / 3.0)
+    return np.maximum(mean_times, floor)
+
+
+# --- the rules that answer a request -------------------------------------------------------------
+
+
+def switch(last: str | None, time: float, threshold: float = SWITCH_THRESHOLD) -> str:
+    """Name the recommender that answers next, given who answered last and how it was heard.
+
+    `last` is None in a new session. Stay with the one that is doing well.
+    """
+    if last == CONTEXTUAL and time < threshold:
+        return PERSONAL
+    if last == PERSONAL and time >= threshold:
+        return PERSONAL
+    return CONTEXTUAL
+
+
+class Candidates:
+    """What one recommender may serve: tracks with positive weights, in a fixed order.
+
+    `tracks` and `weights` have the same length `k`. Immutable by convention, and shared
+    by all requests that ask the same question; `packed` is the form that Redis gets.
+    """
+
+    __slots__ = ("cumulative", "packed", "tracks", "weights")
+
+    def __init__(self, tracks: Sequence[int], weights: Sequence[float]) -> None:
+        self.tracks = tracks
+        self.weights = weights
+        self.cumulative = list(accumulate(weights))
+        self.packed: tuple[bytes, bytes] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+    @property
+    def total(self) -> float:
+        """Sum of all weights, 0.0 when there is no candidate."""
+        return self.cumulative[-1] if self.cumulative else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Two independent draws made before the session is known.
+
+    `pick` is an index drawn in proportion to the weights; `spare` is uniform in [0, 1)
+    and decides among the unheard when the pick turns out to have been heard.
+    """
+
+    pick: int
+    spare: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A weighted draw among `candidates`; without `memory` heard tracks stay in it."""
+
+    recommender: str
+    candidates: Candidates
+    draw: Draw
+    memory: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A uniform draw among all unheard tracks of a population too large to list.
+
+    `proposals` are distinct tracks of the population in random order, so the first
+    unheard one is a uniform draw. `size` is the population's.
+    """
+
+    recommender: str
+    proposals: Sequence[int]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Who may answer, in which order, for every session state that matters.
+
+    `routes` maps the last recommender to the pools in the order in which they are
+    asked; `None` is every other state, a new session among them.
+    """
+
+    pools: tuple[Pool | Sample, ...]
+    routes: Mapping[str | None, tuple[int, ...]]
+
+    def route(self, last: str | None) -> tuple[int, ...]:
+        """Return the indices of the pools to ask, in order, after `last`."""
+        return self.routes.get(last, self.routes[None])
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The track to serve, who chose it, and with what probability."""
+
+    track: int
+    recommender: str
+    propensity: float
+    fallback: bool
+
+
+def draw(candidates: Candidates, rng: Random) -> Draw:
+    """Make the two draws of a pool; the same generator state gives the same draws."""
+    pick = bisect_right(candidates.cumulative, rng.random() * candidates.total)
+    # The product may round up to the total itself; of no candidates the pick is -1.
+    return Draw(min(pick, len(candidates) - 1), rng.random())
+
+
+def probabilities(candidates: Candidates, heard: Sequence[bool]) -> list[float]:
+    """Return each candidate's chance to be served once the heard ones are removed.
+
+    The list has the length of `candidates`, zero at the heard; it sums to one unless
+    all are heard.
+    """
+    left = sum(w for w, known in zip(candidates.weights, heard, strict=True) if not known)
+    return [
+        0.0 if known else weight / left
+        for weight, known in zip(candidates.weights, heard, strict=True)
+    ]
+
+
+def settle(
+    plan: Plan,
+    last: str | None,
+    heard: Callable[[Sequence[int]], Sequence[bool]],
+    heard_in_population: int,
+) -> Decision | None:
+    """Settle a plan against a session; None when all of its pools are exhausted.
+
+    `heard` tells for each of some tracks whether this session has heard it;
+    `heard_in_population` is how many tracks of a `Sample`'s population it has heard.
+    """
+    for rank, index in enumerate(plan.route(last)):
+        pool = plan.pools[index]
+        if isinstance(pool, Sample):
+            found = _settle_sample(pool, heard(pool.proposals), heard_in_population)
+        else:
+            found = _settle_pool(pool, heard(pool.candidates.tracks))
+        if found is not None:
+            track, propensity = found
+            return Decision(track, pool.recommender, propensity, fallback=rank > 0)
+    return None
+
+
+def _settle_pool(pool: Pool, heard: Sequence[bool]) -> tuple[int, float] | None:
+    candidates = pool.candidates
+    if not pool.memory or not any(heard):
+        if not len(candidates):
+            return None
+        pick = pool.draw.pick
+        return candidates.tracks[pick], candidates.weights[pick] / candidates.total
+    unheard = [i for i, known in enumerate(heard) if not known]
+    if not unheard:
+        return None
+    cumulative = list(accumulate(candidates.weights[i] for i in unheard))
+    left = cumulative[-1]
+    pick = pool.draw.pick
+    if heard[pick]:
+        position = bisect_right(cumulative, pool.draw.spare * left)
+        pick = unheard[min(position, len(unheard) - 1)]
+    return candidates.tracks[pick], candidates.weights[pick] / left
+
+
+def _settle_sample(pool: Sample, heard: Sequence[bool], gone: int) -> tuple[int, float] | None:
+    for track, known in zip(pool.proposals, heard, strict=True):
+        if not known:
+            return track, 1.0 / max(pool.size - gone, 1)
+    return None

@@ -1,0 +1,1 @@
+"""Everything that talks to Redis, and the only place that does."""

@@ -1,0 +1,85 @@
+"""A client for whatever the URL names, with every limit explicit."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+
+from recsvc.errors import RecsvcError
+from recsvc.redis.commands import Client
+
+__all__ = ["connect"]
+
+
+@asynccontextmanager
+async def connect(
+    url: str, *, reply_within: float, connections: int, retries: int = 0
+) -> AsyncIterator[Client]:
+    """Yield a client for `url`; nothing is sent before its first command.
+
+    `reply_within` (seconds) bounds a connection attempt, a reply, and the wait for a free one of
+    `connections`. `retries` is 0 for a script that writes: redis-py cannot know whether a
+    write whose reply was lost took place, so a retry could apply it twice.
+
+    `redis://`, `rediss://`, `unix://` reach one server; `redis+sentinel://host:port,
+    host:port/service/db` asks Sentinels for the master; `redis+cluster://host:port` any
+    node of a Cluster. User, password and redis-py's query options go where they usually do.
+    """
+    client = cast("Client", _client(url, reply_within, connections, _retry(retries)))
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+def _client(url: str, timeout: float, connections: int, retry: Retry) -> Redis | RedisCluster:
+    parts = urlsplit(url)
+    limits: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": retry,
+    }
+    if parts.scheme == "redis+cluster":
+        plain = parts._replace(scheme="redis").geturl()
+        return RedisCluster.from_url(plain, max_connections=connections, **limits)
+    if parts.scheme == "redis+sentinel":
+        return _through_sentinels(parts, connections, limits)
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise RecsvcError(
+            f"no such Redis URL scheme: {parts.scheme!r} (use redis, rediss, unix, "
+            "redis+sentinel, redis+cluster, or the word embedded)"
+        )
+    # The blocking pool waits for a free connection; the plain one raises when it is full.
+    pool = BlockingConnectionPool.from_url(
+        url, max_connections=connections, timeout=timeout, **limits
+    )
+    return Redis.from_pool(pool)
+
+
+def _through_sentinels(parts: SplitResult, connections: int, limits: dict[str, Any]) -> Redis:
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    addresses = [(host, int(port or 26379)) for host, _, port in (h.partition(":") for h in hosts)]
+    service, _, database = parts.path.strip("/").partition("/")
+    options = {key: values[0] for key, values in parse_qs(parts.query).items()}
+    # redis-py leaves Sentinel untyped.
+    sentinel: Any = Sentinel(addresses, sentinel_kwargs=limits)  # type: ignore[no-untyped-call]
+    client: Redis = sentinel.master_for(
+        service or "mymaster",
+        username=parts.username,
+        password=parts.password,
+        db=int(database or 0),
+        max_connections=connections,
+        **limits,
+        **options,
+    )
+    return client
+
+
+def _retry(retries: int) -> Retry:
+    if retries == 0:
+        return Retry(NoBackoff(), 0)
+    return Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), retries)

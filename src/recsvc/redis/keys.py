@@ -1,0 +1,66 @@
+"""The names of all keys, in one place.
+
+The braces make one listener's keys and the stream of their events share a Cluster
+slot, so that one script may touch them all. Listeners are spread over `partitions`
+such slots; the number is fixed for the life of a deployment.
+
+    recsvc:{0}:session:17     hash    the session
+    recsvc:{0}:listened:17    set     tracks heard in it
+    recsvc:{0}:order:17       zset    the same tracks, in the order they were heard
+    recsvc:{0}:idem:17:4711   hash    answers by idempotency key, one key a time window
+    recsvc:{0}:events         stream  what was heard and served
+    recsvc:{tables}:live      hash    which table version is live, and which was before
+    recsvc:{tables}:versions  zset    tables that are stored, by when they were written
+    recsvc:{tables}:table:3f9c...  hash  one table: its manifest and its chunks
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["Keys"]
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Makes key names under one prefix."""
+
+    prefix: str = "recsvc"
+    partitions: int = 1
+
+    def session(self, user: int) -> str:
+        """The hash that holds a listener's session."""
+        return f"{self.prefix}:{{{user % self.partitions}}}:session:{user}"
+
+    def listened(self, user: int) -> str:
+        """The set of the tracks heard in it."""
+        return f"{self.prefix}:{{{user % self.partitions}}}:listened:{user}"
+
+    def order(self, user: int) -> str:
+        """The same tracks, scored by when they were heard."""
+        return f"{self.prefix}:{{{user % self.partitions}}}:order:{user}"
+
+    def idempotency(self, user: int, window: int) -> str:
+        """The answers given by idempotency key in one window of time."""
+        return f"{self.prefix}:{{{user % self.partitions}}}:idem:{user}:{window}"
+
+    def events(self, partition: int) -> str:
+        """The stream of a partition's events."""
+        return f"{self.prefix}:{{{partition}}}:events"
+
+    @property
+    def live(self) -> str:
+        """The pointer: fields `version`, `previous`."""
+        return f"{self.prefix}:{{tables}}:live"
+
+    @property
+    def versions(self) -> str:
+        """The stored tables, scored by when they were written (Unix seconds)."""
+        return f"{self.prefix}:{{tables}}:versions"
+
+    def table(self, version: str) -> str:
+        """One published table: field `manifest`, and a field for each chunk number."""
+        return f"{self.prefix}:{{tables}}:table:{version}"
+
+    @property
+    def channel(self) -> str:
+        """Where a publication is announced. Only a hint: the pointer is the truth."""
+        return f"{self.prefix}:tables"

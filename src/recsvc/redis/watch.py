@@ -1,0 +1,165 @@
+"""Keeps the live table in memory: finds out what is live, fetches, checks, swaps.
+
+Polling is the truth; the announcement of a publication only makes it come sooner.
+Whatever is wrong with a new table, the old one goes on serving.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from recsvc.artifact import Manifest
+from recsvc.cache import TableCache
+from recsvc.errors import ArtifactError, NotPublishedError, RecsvcError, StoreUnavailableError
+from recsvc.recommenders.source import Source
+from recsvc.redis.tables import Live, PublishedTables
+from recsvc.table import Table, empty
+
+__all__ = ["Loaded", "TableWatch"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A table in memory; `since` is when it was put into service, in Unix seconds.
+
+    Before the first one it is a table of nothing, without a manifest.
+    """
+
+    source: Source
+    manifest: Manifest | None
+    since: float
+
+
+class TableWatch:
+    """The `Tables` port: what is live in Redis, as it is in memory.
+
+    `poll` is in seconds. `swapped` is told of every table put into service, `refused` of
+    every version that was not, with the reason.
+    """
+
+    def __init__(
+        self,
+        published: PublishedTables,
+        cache: TableCache,
+        *,
+        poll: float,
+        swapped: Callable[[Loaded], None],
+        refused: Callable[[str, str], None],
+    ) -> None:
+        self.published = published
+        self.cache = cache
+        self.poll = poll
+        self.loaded = Loaded(Source(empty(), "none"), None, time.time())
+        self._swapped = swapped
+        self._refused = refused
+        self._bad: dict[str, str] = {}
+        self._turn = asyncio.Lock()
+
+    @property
+    def source(self) -> Source:
+        """The live table."""
+        return self.loaded.source
+
+    async def start(self) -> None:
+        """Load what is live, or, when that cannot be had, what was last in use."""
+        try:
+            await self.refresh()
+        except RecsvcError as error:
+            _log.warning("no table from Redis: %s", error)
+        if self.loaded.manifest is None:
+            await self._start_from_disk()
+
+    async def refresh(self, *, again: bool = False) -> Loaded:
+        """Put the live table into service if it is not; return what is in service.
+
+        `again` tries a version that was refused before. Raises `NotPublishedError`,
+        `ArtifactError` or `StoreUnavailableError`; the old table then goes on serving.
+        """
+        async with self._turn:
+            live = await self.published.live()
+            if live.version is None:
+                raise NotPublishedError("no table is published yet")
+            if live.version == self.source.version:
+                return self.loaded
+            if live.version in self._bad and not again:
+                raise ArtifactError(self._bad[live.version])
+            try:
+                await self._adopt(live.version, live)
+            except (ArtifactError, NotPublishedError) as error:
+                self._bad[live.version] = str(error)
+                self._refused(live.version, str(error))
+                raise
+            self._bad.clear()
+            return self.loaded
+
+    async def run(self) -> None:
+        """Watch for ever; cancel to stop."""
+        while True:
+            try:
+                await self._watch()
+            except (RedisError, OSError) as error:
+                _log.debug("announcements are not to be had: %s", error)
+                await asyncio.sleep(self.poll)
+                await self._refresh_quietly()
+
+    async def _watch(self) -> None:
+        async with self.published.client.pubsub() as subscription:
+            await subscription.subscribe(self.published.keys.channel)
+            while True:
+                await subscription.get_message(ignore_subscribe_messages=True, timeout=self.poll)
+                await self._refresh_quietly()
+
+    async def _refresh_quietly(self) -> None:
+        try:
+            await self.refresh()
+        except (NotPublishedError, ArtifactError, StoreUnavailableError) as error:
+            _log.debug("the table stays as it is: %s", error)
+
+    async def _adopt(self, version: str, live: Live) -> None:
+        manifest = await self.published.manifest(version)
+        table = await self._fetch(manifest)
+        keep = {v for v in (live.previous, self.source.version) if v is not None}
+        await self._swap(table, manifest)
+        await asyncio.to_thread(self.cache.remember, manifest, keep)
+
+    async def _fetch(self, manifest: Manifest) -> Table:
+        lock = await asyncio.to_thread(self.cache.lock)
+        try:
+            table = await self._open_or_none(manifest)
+            if table is not None:
+                return table
+            with self.cache.writing(manifest) as file:
+                async for chunk in self.published.chunks(manifest):
+                    await asyncio.to_thread(file.write, chunk)
+        finally:
+            lock.close()
+        table = await asyncio.to_thread(self.cache.open, manifest)
+        if table is None:
+            raise ArtifactError(f"table {manifest.version} vanished from the cache")
+        return table
+
+    async def _open_or_none(self, manifest: Manifest) -> Table | None:
+        try:
+            return await asyncio.to_thread(self.cache.open, manifest)
+        except ArtifactError as error:
+            _log.warning("fetching again: %s", error)
+            return None
+
+    async def _start_from_disk(self) -> None:
+        manifest = await asyncio.to_thread(self.cache.remembered)
+        table = await self._open_or_none(manifest) if manifest else None
+        if manifest and table:
+            await self._swap(table, manifest)
+            _log.warning("serving table %s from disk", manifest.version)
+
+    async def _swap(self, table: Table, manifest: Manifest) -> None:
+        source = await asyncio.to_thread(Source, table, manifest.version)
+        self.loaded = Loaded(source, manifest, time.time())
+        self._swapped(self.loaded)
+        _log.info("table %s is in service: %s", manifest.version, manifest.counts)

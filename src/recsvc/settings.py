@@ -1,0 +1,80 @@
+"""Typed settings: read once from the environment, then passed down as an argument.
+
+Every field is a variable `RECSVC_<NAME>`; `.env.example` lists them all and a test
+holds the two equal.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["EMBEDDED", "Settings"]
+
+EMBEDDED = "embedded"
+
+
+class Settings(BaseSettings):
+    """Everything about the service that can be set from outside."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RECSVC_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """Port to listen on."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Worker processes. They share the memory of the table."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe log line to write."""
+    data_dir: Path = Path("data")
+    """Directory of the embedded server's data and of the cached tables."""
+
+    redis_url: SecretStr = SecretStr(EMBEDDED)
+    """`embedded`, or redis://, rediss://, unix://, redis+sentinel://, redis+cluster://."""
+    redis_timeout: Annotated[float, Field(gt=0, le=60)] = 0.2
+    """Seconds to wait for one reply, and for one connection, of Redis."""
+    redis_connections: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Most connections of one worker. A request waits for a free one."""
+    key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "recsvc"
+    """What all keys in Redis begin with."""
+    partitions: Annotated[int, Field(ge=1, le=16_384)] = 1
+    """Slots that listeners are spread over in a Cluster. Never change it on live data."""
+
+    deadline: Annotated[float, Field(gt=0, le=60)] = 0.25
+    """Seconds within which a request is answered, if need be from the tables alone."""
+    session_ttl: Annotated[int, Field(ge=1, le=2_592_000)] = 1800
+    """Seconds of idleness that end a session."""
+    idempotency_ttl: Annotated[int, Field(ge=1, le=86_400)] = 600
+    """Seconds for which an Idempotency-Key is remembered, at least."""
+    events_max: Annotated[int, Field(ge=1)] = 1_000_000
+    """Events kept in a stream, about; the oldest go first."""
+    body_max: Annotated[int, Field(ge=64, le=1 << 26)] = 262_144
+    """Bytes of a request body that are accepted."""
+    batch_max: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    """Items of one POST /next."""
+
+    policy: Literal["ensemble"] = "ensemble"
+    """The policy that answers."""
+    switch_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """The time from which on the recommender is kept."""
+    seed: int | None = None
+    """Seed of the draws; unset, every worker draws its own."""
+
+    table_poll: Annotated[float, Field(gt=0, le=3600)] = 2.0
+    """Seconds between looks at which table is live."""
+    admin_key: SecretStr | None = None
+    """Key for POST /table/...; unset, those calls are refused."""
+
+    @field_validator("admin_key", "seed", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the service runs its own server."""
+        return self.redis_url.get_secret_value() == EMBEDDED
