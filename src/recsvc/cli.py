@@ -1,7 +1,10 @@
 """The `recsvc` command: serve, and say what is served."""
 
 import asyncio
+import socket
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -88,6 +91,7 @@ def events() -> None:
 
 
 def _run(host: str, port: int, workers: int | None, settings: Settings) -> None:
+    threading.Thread(target=_announce, args=(host, port), daemon=True).start()
     with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has stopped
         uvicorn.run(
             "recsvc.app:create_app",
@@ -105,6 +109,17 @@ def _run(host: str, port: int, workers: int | None, settings: Settings) -> None:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=3,
         )
+
+
+def _announce(host: str, port: int) -> None:
+    """Wait until the service can be reached, then say how to call it."""
+    address = f"http://{host}:{port}"
+    for _ in range(600):
+        with suppress(OSError), socket.create_connection((host, port), timeout=1):
+            typer.echo(f"recsvc answers on {address}; its documentation is at {address}/docs")
+            typer.echo(f"""try: curl -d '{{"track": 10, "time": 0.3}}' {address}/next/1""")
+            return
+        time.sleep(0.1)
 
 
 async def _publish(directory: Path, *, force: bool) -> None:

@@ -1,0 +1,33 @@
+# syntax=docker/dockerfile:1
+FROM python:3.11-slim AS build
+WORKDIR /build
+COPY pyproject.toml README.md LICENSE ./
+COPY src ./src
+COPY precompute ./precompute
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+# The offline half: trains an artifact and publishes it. Run once, or on a schedule.
+FROM python:3.11-slim AS precompute
+RUN useradd --system --uid 10001 --create-home recsvc && mkdir /data && chown recsvc /data
+COPY --from=build /wheels /wheels
+RUN pip install --no-cache-dir "$(echo /wheels/recsvc-*.whl)[precompute]"
+USER 10001
+ENV RECSVC_DATA_DIR=/data
+VOLUME /data
+WORKDIR /data
+ENTRYPOINT ["precompute"]
+CMD ["--help"]
+
+# The serving half: no torch. The last target, so `docker build .` makes this one.
+FROM python:3.11-slim AS serve
+RUN useradd --system --uid 10001 --create-home recsvc && mkdir /data && chown recsvc /data
+COPY --from=build /wheels /wheels
+RUN pip install --no-cache-dir /wheels/recsvc-*.whl && rm -rf /wheels
+USER 10001
+ENV RECSVC_HOST=0.0.0.0 RECSVC_PORT=8000 RECSVC_DATA_DIR=/data
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/live', timeout=2)"]
+ENTRYPOINT ["recsvc"]
+CMD ["serve"]

@@ -1,0 +1,63 @@
+# Everything a person runs. Needs Python 3.11 or later with venv, and make; nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+
+RECSVC_DATA_DIR ?= data
+RECSVC_HOST ?= 127.0.0.1
+RECSVC_PORT ?= 8000
+export RECSVC_DATA_DIR RECSVC_HOST RECSVC_PORT
+
+# The caller's own log (JSON lines or Parquet) and catalogue; without them, generated ones.
+LOG ?= $(RECSVC_DATA_DIR)/demo/log.jsonl
+CATALOGUE ?= $(if $(filter $(RECSVC_DATA_DIR)/demo/log.jsonl,$(LOG)),$(RECSVC_DATA_DIR)/demo/catalogue.jsonl)
+ARTIFACT = $(RECSVC_DATA_DIR)/artifacts/$(shell printf '%s' '$(LOG) $(CATALOGUE)' | cksum | cut -d ' ' -f 1)
+
+.PHONY: help demo test lint check format clean
+
+help: ## List what can be made.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(ARTIFACT)/manifest.json ## Train a table and serve it on 127.0.0.1:8000 (LOG=, CATALOGUE=: from your own log).
+	@$(BIN)/recsvc publish --force $(ARTIFACT)
+	@RECSVC_LOG_LEVEL=$${RECSVC_LOG_LEVEL:-warning} exec $(BIN)/recsvc serve
+
+test: .venv/dev ## Run all tests.
+	$(BIN)/pytest
+
+lint: .venv/dev ## Check format, style, types and the direction of imports.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test ## Everything that CI checks.
+
+format: .venv/dev ## Put the code into shape.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove what was installed, trained and stored.
+	rm -rf .venv $(RECSVC_DATA_DIR)
+
+$(ARTIFACT)/manifest.json: .venv/demo $(LOG) $(CATALOGUE)
+	$(BIN)/precompute train --log $(LOG) $(if $(CATALOGUE),--catalogue $(CATALOGUE)) --output $(ARTIFACT)
+
+$(RECSVC_DATA_DIR)/demo/catalogue.jsonl: $(RECSVC_DATA_DIR)/demo/log.jsonl ;
+
+$(RECSVC_DATA_DIR)/demo/log.jsonl: | .venv/demo
+	$(BIN)/precompute demo-log --output $(RECSVC_DATA_DIR)/demo
+
+# An install is repeated when what it installs has changed.
+.venv/demo: pyproject.toml | .venv/bin/python
+	@echo "installing (once; some minutes on a slow line)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[precompute]'
+	@touch $@
+
+.venv/dev: pyproject.toml | .venv/bin/python
+	@echo "installing (once; some minutes on a slow line)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[precompute,dev]'
+	@touch $@
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	$(PYTHON) -m venv .venv
