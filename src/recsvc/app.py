@@ -15,7 +15,8 @@ from recsvc.api.context import Context
 from recsvc.api.metrics import Measured, Metrics
 from recsvc.api.problems import add_handlers
 from recsvc.cache import TableCache
-from recsvc.recommenders.registry import make_policies
+from recsvc.experiment import parse
+from recsvc.recommenders.registry import Policies, make_policies
 from recsvc.redis.connection import connect
 from recsvc.redis.embedded import embedded_server
 from recsvc.redis.keys import Keys
@@ -87,13 +88,19 @@ async def _start(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     service = Service(
         sessions,
         watch,
-        make_policies(settings.switch_threshold)[settings.policy],
+        _policies(settings),
         metrics,
         rng=Random(settings.seed),
         clock=time.time,
         deadline=settings.deadline,
     )
     return Context(settings, service, watch, published, metrics)
+
+
+def _policies(settings: Settings) -> Policies:
+    by_name = make_policies(settings.switch_threshold)
+    declared = settings.experiments.read_text() if settings.experiments else ""
+    return Policies(by_name, settings.policy, parse(declared, by_name))
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import IO
 
 from recsvc.artifact import Manifest, parse
@@ -72,7 +73,7 @@ class TableCache:
     def remember(self, manifest: Manifest, keep: set[str]) -> None:
         """Note the table in use, and remove those that are neither it nor in `keep`."""
         note = self.directory / "live.json"
-        temporary = note.with_name(f".live.json.{os.getpid()}")
+        temporary = note.with_name(f".live.json.{token_hex(4)}")
         temporary.write_text(manifest.model_dump_json())
         temporary.replace(note)
         for path in self.directory.glob("*.safetensors"):

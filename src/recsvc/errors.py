@@ -2,6 +2,7 @@
 
 __all__ = [
     "ArtifactError",
+    "ExperimentError",
     "GateError",
     "NoPreviousTableError",
     "NotPublishedError",
@@ -21,6 +22,10 @@ class TableError(RecsvcError):
 
 class ArtifactError(RecsvcError):
     """An artifact directory or its manifest cannot be used; the message says why."""
+
+
+class ExperimentError(RecsvcError):
+    """The experiments as declared make no sense; the message says why."""
 
 
 class GateError(RecsvcError):

@@ -16,11 +16,16 @@ class _JSONFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "process": record.process,
-            "message": record.getMessage(),
+            "message": _valid(record.getMessage()),
         }
         if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry, default=repr).decode()
+            entry["exception"] = _valid(self.formatException(record.exc_info))
+        return orjson.dumps(entry).decode()
+
+
+def _valid(text: str) -> str:
+    """Replace lone surrogates, which are no JSON: a line must never be lost to one."""
+    return text.encode(errors="replace").decode()
 
 
 def configure(level: str) -> None:

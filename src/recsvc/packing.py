@@ -32,11 +32,13 @@ _SCHEMA: Mapping[str, str] = {
     "neighbours": "I32",
     "personal": "I32",
     "popular": "I32",
+    "top": "I32",
     "plays": "I32",
     "mean_time": "F32",
     "neighbour_weights": "F32",
     "personal_weights": "F32",
     "popular_weights": "F32",
+    "top_weights": "F32",
     "artist_names": "U8",
     "titles": "U8",
 }
@@ -120,9 +122,9 @@ def _check(table: Table) -> None:
     for name in ("artist", "plays", "mean_time"):
         _require(len(getattr(table, name)) == n, f"{name} has not one entry a track")
     _require_range("artist", table.artist, artists)
-    for name in ("neighbours", "personal", "popular"):
+    for name in ("neighbours", "personal", "popular", "top"):
         _require_range(name, getattr(table, name), n)
-    for name in ("neighbour", "personal", "popular"):
+    for name in ("neighbour", "personal", "popular", "top"):
         weights = getattr(table, f"{name}_weights")
         targets = getattr(table, "neighbours" if name == "neighbour" else name)
         _require(len(weights) == len(targets), f"{name} weights and tracks differ in number")
@@ -132,6 +134,8 @@ def _check(table: Table) -> None:
     _require(bool(((times >= 0) & (times <= 1)).all()), "a mean time is not in 0..1")
     _require_distinct("neighbour", table.neighbour_offsets, table.neighbours)
     _require_distinct("personal", table.personal_offsets, table.personal)
+    _require(len(table.top) % max(n, 1) == 0, "top has not as many entries for every track")
+    _require_distinct("top", np.arange(n + 1) * (len(table.top) // max(n, 1)), table.top)
     _require(len(np.unique(table.popular)) == len(table.popular), "a popular track is there twice")
     owners = np.repeat(np.arange(n), np.diff(table.neighbour_offsets))
     _require(not (owners == table.neighbours).any(), "a track is its own neighbour")

@@ -181,11 +181,13 @@ class Plan:
     """Who may answer, in which order, for every session state that matters.
 
     `routes` maps the last recommender to the pools in the order in which they are
-    asked; `None` is every other state, a new session among them.
+    asked; `None` is every other state, a new session among them. Whoever answers after
+    the first of a route is a fallback; in a plan made as a fallback everyone is.
     """
 
     pools: tuple[Pool | Sample, ...]
     routes: Mapping[str | None, tuple[int, ...]]
+    fallback: bool = False
 
     def route(self, last: str | None) -> tuple[int, ...]:
         """Return the indices of the pools to ask, in order, after `last`."""
@@ -241,7 +243,7 @@ def settle(
             found = _settle_pool(pool, heard(pool.candidates.tracks))
         if found is not None:
             track, propensity = found
-            return Decision(track, pool.recommender, propensity, fallback=rank > 0)
+            return Decision(track, pool.recommender, propensity, plan.fallback or rank > 0)
     return None
 
 

@@ -11,27 +11,37 @@ from random import Random
 from typing import Any, Protocol, TypeVar
 
 from recsvc.errors import StoreUnavailableError
+from recsvc.explanation import Explanation, PoolExplanation, explain_pool
 from recsvc.policy import (
     CATALOGUE,
     OLDEST,
-    Candidates,
     Decision,
     Plan,
     Pool,
     Sample,
-    probabilities,
     settle,
 )
 from recsvc.recommenders.catalogue import plan_among, plan_oldest, plan_sample
-from recsvc.recommenders.registry import Policy
+from recsvc.recommenders.registry import Policies, Policy
 from recsvc.recommenders.source import Source
 from recsvc.session import Claim, Claimed, Exhausted, Moved, Receipt, Report, Session, Sessions
 
-__all__ = ["Answer", "Explanation", "Observer", "PoolExplanation", "Service", "Tables"]
+__all__ = ["Answer", "Observer", "Service", "Tables"]
 
 T = TypeVar("T")
 
 _ATTEMPTS = 8  # rounds of a claim that other calls of the same listener keep overtaking
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call under way: what was reported, and what was fixed at its start."""
+
+    report: Report
+    source: Source
+    policy: Policy
+    treatments: dict[str, str]
+    plan: Plan
 
 
 class Tables(Protocol):
@@ -69,31 +79,6 @@ class Answer:
     degraded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PoolExplanation:
-    """One recommender's candidates as /next would see them; rows heaviest first.
-
-    A row is (track, weight, heard, probability). A sample lists only its proposals.
-    """
-
-    recommender: str
-    answers: bool
-    population: int
-    rows: list[tuple[int, float, bool, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What /next would do now, and why. `pools` are in the order they would be asked."""
-
-    policy: str
-    table_version: str
-    last_recommender: str | None
-    first: str
-    answered_by: str
-    pools: list[PoolExplanation]
-
-
 class Service:
     """Answers the calls of players.
 
@@ -104,7 +89,7 @@ class Service:
         self,
         sessions: Sessions,
         tables: Tables,
-        policy: Policy,
+        policies: Policies,
         observer: Observer,
         *,
         rng: Random,
@@ -113,7 +98,7 @@ class Service:
     ) -> None:
         self.sessions = sessions
         self.tables = tables
-        self.policy = policy
+        self.policies = policies
         self.observer = observer
         self.rng = rng
         self.clock = clock
@@ -125,25 +110,21 @@ class Service:
         Never fails for want of Redis: when it does not answer within the deadline, the
         tables in memory do, and the answer says `degraded`.
         """
-        source = self.tables.source
-        plan = self.policy.plan(source, report.user, report.track, report.time, self.rng)
+        call = self._call(report)
         try:
             async with asyncio.timeout(self.deadline):
-                claimed = await self._claim(report, plan, source)
+                answer = _answer(report, await self._claim(call))
         except TimeoutError:
-            answer = self._degraded(report, plan, source, "no answer within the deadline")
+            answer = self._degraded(call, "no answer within the deadline")
         except StoreUnavailableError as error:
-            answer = self._degraded(report, plan, source, str(error))
-        else:
-            answer = _answer(report, claimed)
+            answer = self._degraded(call, str(error))
         self.observer.answered(answer)
         return answer
 
     async def last(self, report: Report) -> None:
         """End the session. Raises `StoreUnavailableError` when that cannot be recorded."""
-        await self._within_deadline(
-            self.sessions.finish(report, self._event(report, "last", self.tables.source))
-        )
+        call = self._call(report)
+        await self._within_deadline(self.sessions.finish(report, self._event(call, "last")))
 
     async def session(self, user: int) -> Session | None:
         """Return a listener's session as stored."""
@@ -159,47 +140,46 @@ class Service:
 
     async def explain(self, report: Report) -> Explanation:
         """Say what `next` would do now, and why, changing nothing."""
+        return await self._within_deadline(self._explain(self._call(report)))
+
+    def _call(self, report: Report) -> _Call:
         source = self.tables.source
-        plan = self.policy.plan(source, report.user, report.track, report.time, self.rng)
-        return await self._within_deadline(self._explain(report, plan, source))
+        policy, treatments = self.policies.of(report.user)
+        plan = policy.plan(source, report.user, report.track, report.time, self.rng)
+        return _Call(report, source, policy, treatments, plan)
 
     # --- the claim, from the usual case to the rarest -------------------------------------
 
-    async def _claim(self, report: Report, plan: Plan, source: Source) -> Claimed:
-        outcome: Claimed | Exhausted | Moved = await self._try(report, plan, source)
+    async def _claim(self, call: _Call) -> Claimed:
+        outcome: Claimed | Exhausted | Moved = await self._try(call, call.plan)
         for _ in range(_ATTEMPTS):
             if isinstance(outcome, Claimed):
                 return outcome
             if isinstance(outcome, Moved):
-                outcome = await self._try(report, plan, source)
+                outcome = await self._try(call, call.plan)
             else:
-                outcome = await self._beyond(report, outcome, source)
+                outcome = await self._beyond(call, outcome)
         raise StoreUnavailableError("the listener's session changes faster than it can be read")
 
-    async def _beyond(
-        self, report: Report, exhausted: Exhausted, source: Source
-    ) -> Claimed | Exhausted | Moved:
+    async def _beyond(self, call: _Call, exhausted: Exhausted) -> Claimed | Exhausted | Moved:
         """Claim a track when the recommenders have nothing left."""
         if exhausted.heard is not None:
-            sample = plan_sample(source, exhausted.heard, self.rng)
+            sample = plan_sample(call.source, exhausted.heard, self.rng)
             if sample is not None:
-                outcome = await self._try(report, sample, source)
+                outcome = await self._try(call, sample)
                 if not isinstance(outcome, Exhausted):
                     return outcome
-            elif exhausted.heard >= len(source.table):
-                listened = await self.sessions.listened(report.user, most=64)
-                oldest = _oldest(listened, report.track, source)
+            elif exhausted.heard >= len(call.source.table):
+                listened = await self.sessions.listened(call.report.user, most=64)
+                oldest = _oldest(listened, call.report.track, call.source)
                 if oldest is not None:
-                    return await self._try(
-                        report, plan_oldest(oldest), source, position=exhausted.position
-                    )
-        return await self._beyond_counting(report, source, exhausted.position)
+                    return await self._try(call, plan_oldest(oldest), position=exhausted.position)
+        return await self._beyond_counting(call, exhausted.position)
 
-    async def _beyond_counting(
-        self, report: Report, source: Source, position: int
-    ) -> Claimed | Exhausted | Moved:
+    async def _beyond_counting(self, call: _Call, position: int) -> Claimed | Exhausted | Moved:
         """Look at every track of the session: exact in every case, but slow in long ones."""
-        listened = await self.sessions.listened(report.user)
+        listened = await self.sessions.listened(call.report.user)
+        report, source = call.report, call.source
         gone = {*listened, report.track}
         unheard = [track for track in source.table.tracks.tolist() if track not in gone]
         outside = sum(source.table.index(track) is None for track in listened)
@@ -209,53 +189,53 @@ class Service:
             oldest = _oldest(listened, report.track, source)
             # With an empty catalogue all that is known is what the player reported.
             plan = plan_oldest(report.track if oldest is None else oldest)
-        return await self._try(report, plan, source, position=position, recount=outside)
+        return await self._try(call, plan, position=position, recount=outside)
 
     async def _try(
         self,
-        report: Report,
+        call: _Call,
         plan: Plan,
-        source: Source,
         *,
         position: int | None = None,
         recount: int | None = None,
     ) -> Claimed | Exhausted | Moved:
-        event = self._event(report, "next", source)
+        event = self._event(call, "next")
         return await self.sessions.claim(
             Claim(
-                report=report,
+                report=call.report,
                 plan=plan,
-                known=source.table.index(report.track) is not None,
+                known=call.source.table.index(call.report.track) is not None,
                 at_ms=event["timestamp"],
-                policy=self.policy.name,
-                table_version=source.version,
+                policy=call.policy.name,
+                table_version=call.source.version,
                 event=event,
                 position=position,
                 recount=recount,
             )
         )
 
-    def _event(self, report: Report, message: str, source: Source) -> dict[str, Any]:
+    def _event(self, call: _Call, message: str) -> dict[str, Any]:
         return {
             "timestamp": int(self.clock() * 1000),
             "message": message,
-            "user": report.user,
-            "track": report.track,
-            "time": report.time,
-            "request_id": report.request_id,
-            "policy": self.policy.name,
-            "table_version": source.version,
-            "experiments": {},
+            "user": call.report.user,
+            "track": call.report.track,
+            "time": call.report.time,
+            "request_id": call.report.request_id,
+            "policy": call.policy.name,
+            "table_version": call.source.version,
+            "experiments": call.treatments,
         }
 
-    def _degraded(self, report: Report, plan: Plan, source: Source, why: str) -> Answer:
+    def _degraded(self, call: _Call, why: str) -> Answer:
         """Answer from the tables alone, as in a session that has heard this one track."""
         self.observer.store_failed(why)
-        heard = _only(report.track)
-        decision = settle(plan, None, heard, 1)
+        report, source = call.report, call.source
+        heard, known = _only(report.track), int(source.table.index(report.track) is not None)
+        decision = settle(call.plan, None, heard, known)
         if decision is None:
-            sample = plan_sample(source, 1, self.rng) or plan_oldest(report.track)
-            decision = settle(sample, None, heard, 1)
+            sample = plan_sample(source, known, self.rng) or plan_oldest(report.track)
+            decision = settle(sample, None, heard, known)
         if decision is None:
             decision = Decision(report.track, OLDEST, 1.0, fallback=True)
         return Answer(
@@ -263,8 +243,8 @@ class Service:
             track=decision.track,
             recommender=decision.recommender,
             propensity=decision.propensity,
-            policy=self.policy.name,
-            table_version=source.version,
+            policy=call.policy.name,
+            table_version=call.source.version,
             request_id=report.request_id,
             session=None,
             position=None,
@@ -272,21 +252,21 @@ class Service:
             degraded=True,
         )
 
-    async def _explain(self, report: Report, plan: Plan, source: Source) -> Explanation:
-        session = await self.sessions.read(report.user)
+    async def _explain(self, call: _Call) -> Explanation:
+        session = await self.sessions.read(call.report.user)
         last = session.recommender if session else None
         pools: list[PoolExplanation] = []
         answered_by = None
-        for index in plan.route(last):
-            pool = plan.pools[index]
-            flags = await self._heard(report, pool)
+        for index in call.plan.route(last):
+            pool = call.plan.pools[index]
+            flags = await self._heard(call.report, pool)
             answers = answered_by is None and not all(flags)
             if answers:
                 answered_by = pool.recommender
-            pools.append(_explain_pool(pool, flags, answers=answers))
+            pools.append(explain_pool(pool, flags, answers=answers))
         return Explanation(
-            policy=self.policy.name,
-            table_version=source.version,
+            policy=call.policy.name,
+            table_version=call.source.version,
             last_recommender=last,
             first=pools[0].recommender,
             answered_by=answered_by or CATALOGUE,
@@ -326,17 +306,6 @@ def _answer(report: Report, claimed: Claimed) -> Answer:
         position=claimed.position,
         fallback=claimed.fallback,
     )
-
-
-def _explain_pool(pool: Pool | Sample, heard: list[bool], *, answers: bool) -> PoolExplanation:
-    if isinstance(pool, Sample):
-        candidates = Candidates(pool.proposals, [1.0] * len(pool.proposals))
-        size = pool.size
-    else:
-        candidates, size = pool.candidates, len(pool.candidates)
-    chances = probabilities(candidates, heard)
-    rows = zip(candidates.tracks, candidates.weights, heard, chances, strict=True)
-    return PoolExplanation(pool.recommender, answers, size, list(rows))
 
 
 def _oldest(listened: Sequence[int], reported: int, source: Source) -> int | None:

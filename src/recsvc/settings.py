@@ -57,8 +57,21 @@ class Settings(BaseSettings):
     batch_max: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Items of one POST /next."""
 
-    policy: Literal["ensemble"] = "ensemble"
-    """The policy that answers."""
+    policy: Literal[
+        "ensemble",
+        "random",
+        "popular",
+        "sticky_artist",
+        "personal",
+        "contextual",
+        "weighted",
+        "filtered",
+        "remembering",
+        "switching",
+    ] = "ensemble"
+    """The policy that answers where no experiment names another."""
+    experiments: Path | None = None
+    """A TOML file that declares experiments; see docs/experiments.md."""
     switch_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
     """The time from which on the recommender is kept."""
     seed: int | None = None
@@ -69,7 +82,7 @@ class Settings(BaseSettings):
     admin_key: SecretStr | None = None
     """Key for POST /table/...; unset, those calls are refused."""
 
-    @field_validator("admin_key", "seed", mode="before")
+    @field_validator("admin_key", "experiments", "seed", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_ID", "Row", "Table", "Text", "empty"]
+__all__ = ["MAX_ID", "Array", "Row", "Table", "Text", "empty"]
 
 MAX_ID = 2**63 - 1
 
@@ -70,6 +70,9 @@ class Table:
     """`[m]` int32: track indices, the heaviest of a row first."""
     neighbour_weights: Array
     """`[m]` float32, positive."""
+    top: Array
+    """`[n * k]` int32: every track's best k by predicted time, before any rule; k may be 0."""
+    top_weights: Array
     popular: Array
     """`[p]` int32: the most heard tracks, the most heard first."""
     popular_weights: Array
@@ -101,6 +104,17 @@ class Table:
         """Return the weighted neighbours of the track at `index`."""
         start, end = self.neighbour_offsets[index], self.neighbour_offsets[index + 1]
         return Row(self.neighbours[start:end], self.neighbour_weights[start:end])
+
+    def top_row(self, index: int) -> Row:
+        """Return the best tracks by predicted time, before any rule.
+
+        A table may come without them; its neighbours then stand in.
+        """
+        width = len(self.top) // len(self.tracks)
+        if width == 0:
+            return self.neighbour_row(index)
+        row = slice(index * width, (index + 1) * width)
+        return Row(self.top[row], self.top_weights[row])
 
     def personal_row(self, user: int) -> Row | None:
         """Return a listener's personal list, None when there is none."""
@@ -148,6 +162,8 @@ def empty() -> Table:
         neighbour_offsets=offsets,
         neighbours=indices,
         neighbour_weights=weights,
+        top=indices,
+        top_weights=weights,
         popular=indices,
         popular_weights=weights,
         users=ids,

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Request
 from pydantic import TypeAdapter, ValidationError
 
-from recsvc import service, session
+from recsvc import session
 from recsvc.api import schemas
 from recsvc.api.body import read_json
 from recsvc.api.context import Context, Ctx
 from recsvc.api.json import JSONResponse
 from recsvc.api.problems import Fault, ProblemError, describe, of_validation, responses
+from recsvc.explanation import Explanation, PoolExplanation
 from recsvc.policy import CONTEXTUAL, PERSONAL
 from recsvc.recommenders.source import Source
 
@@ -185,7 +186,7 @@ async def _answer_all(items: Sequence[Any], request_id: str, ctx: Context) -> li
     return answers
 
 
-def _why(explained: service.Explanation, time: float, threshold: float) -> str:
+def _why(explained: Explanation, time: float, threshold: float) -> str:
     if explained.last_recommender is None:
         why = "a new session begins with contextual"
     elif explained.last_recommender in (CONTEXTUAL, PERSONAL):
@@ -201,7 +202,7 @@ def _why(explained: service.Explanation, time: float, threshold: float) -> str:
     return why
 
 
-def _pool(pool: service.PoolExplanation, source: Source) -> dict[str, Any]:
+def _pool(pool: PoolExplanation, source: Source) -> dict[str, Any]:
     return {
         "recommender": pool.recommender,
         "answers": pool.answers,

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from recsvc.table import MAX_ID
 
@@ -34,11 +35,16 @@ def _canonical(value: object) -> object:
     if isinstance(value, str) and not (
         value.isascii() and value.isdigit() and str(int(value[:20])) == value
     ):
-        raise ValueError("an id is a whole number from 0 to 9223372036854775807")
+        raise PydanticCustomError("id", "an id is a whole number from 0 to 9223372036854775807")
     return value
 
 
-PathId = Annotated[int, BeforeValidator(_canonical), Field(ge=0, le=MAX_ID, examples=[17])]
+PathId = Annotated[
+    int,
+    Field(ge=0, le=MAX_ID),
+    BeforeValidator(_canonical),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": MAX_ID, "examples": [17]}),
+]
 Id = Annotated[int, Field(strict=True, ge=0, le=MAX_ID)]
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 

@@ -42,4 +42,4 @@ def plan_oldest(track: int) -> Plan:
 
 
 def _only(pool: Pool | Sample) -> Plan:
-    return Plan((pool,), {None: (0,)})
+    return Plan((pool,), {None: (0,)}, fallback=True)

@@ -1,13 +1,17 @@
 """Every policy that ships, by its name."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
+from recsvc.experiment import Experiments
 from recsvc.policy import Plan
+from recsvc.recommenders.baselines import baselines
 from recsvc.recommenders.ensemble import Ensemble
 from recsvc.recommenders.source import Source
 
-__all__ = ["Policy", "make_policies"]
+__all__ = ["Policies", "Policy", "make_policies"]
 
 
 class Policy(Protocol):
@@ -23,5 +27,19 @@ class Policy(Protocol):
 
 def make_policies(switch_threshold: float) -> dict[str, Policy]:
     """Make all policies with their settings."""
-    policies: tuple[Policy, ...] = (Ensemble(switch_threshold),)
+    policies: tuple[Policy, ...] = (Ensemble(switch_threshold), *baselines(switch_threshold))
     return {policy.name: policy for policy in policies}
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """Every policy by name, the one that answers by default, and the experiments."""
+
+    by_name: Mapping[str, Policy]
+    default: str
+    experiments: Experiments
+
+    def of(self, user: int) -> tuple[Policy, dict[str, str]]:
+        """Return who answers a listener, and the listener's treatments by experiment."""
+        assignment = self.experiments.assign(user)
+        return self.by_name[assignment.policy or self.default], assignment.treatments

@@ -17,7 +17,8 @@ local fresh, policy, version, event, events_max = ARGV[6], ARGV[7], ARGV[8], ARG
 local field, idem_ttl, answer = ARGV[11], ARGV[12], ARGV[13]
 local expected, recount = ARGV[17], ARGV[18]
 local routes = {contextual = ARGV[14], personal = ARGV[15]}
-local FIRST, POOL = 19, 6
+local late = ARGV[19] == '1' -- the plan was made as a fallback
+local FIRST, POOL = 20, 6
 
 if field ~= '' then
   local stored = redis.call('HGET', idem, field) or redis.call('HGET', idem_before, field)
@@ -101,7 +102,7 @@ for i = 1, #route do
 end
 if not choice then return {'exhausted', position, heard_of_catalogue()} end
 
-local fallback = rank > 1 and '1' or '0'
+local fallback = (late or rank > 1) and '1' or '0'
 propensity = string.format('%.17g', propensity)
 if not known then
   outside = outside + redis.call('SADD', listened, track)
@@ -120,7 +121,7 @@ redis.call('PEXPIRE', order, ttl)
 redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
   .. ',"session":"' .. id .. '","position":' .. position .. ',"recommendation":' .. choice
   .. ',"recommender":"' .. recommender .. '","propensity":' .. propensity
-  .. ',"fallback":' .. (rank > 1 and 'true' or 'false') .. '}')
+  .. ',"fallback":' .. (fallback == '1' and 'true' or 'false') .. '}')
 if field ~= '' then
   redis.call('HSET', idem, field, table.concat(
     {choice, recommender, propensity, position, id, fallback, answer}, ' '))

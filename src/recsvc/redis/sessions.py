@@ -68,6 +68,7 @@ class RedisSessions:
             *_routes(claim.plan),
             "" if claim.position is None else claim.position,
             "" if claim.recount is None else claim.recount,
+            int(claim.plan.fallback),
         ]
         for pool in claim.plan.pools:
             arguments += _pool(pool)

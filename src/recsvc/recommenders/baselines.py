@@ -1,0 +1,125 @@
+"""The baselines, and the four steps of `ensemble` one at a time.
+
+The control, `contextual`, draws uniformly among the top neighbours by predicted time and
+remembers nothing. `weighted`, `filtered`, `remembering` and `switching` each add one step
+of `ensemble` to it, so that an experiment can tell which step carries.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from recsvc.policy import (
+    CATALOGUE,
+    CONTEXTUAL,
+    PERSONAL,
+    POPULAR,
+    Candidates,
+    Plan,
+    Pool,
+    Sample,
+    draw,
+    switch,
+)
+from recsvc.recommenders.source import Source
+
+__all__ = ["STICKY_ARTIST", "Chain", "Offer", "RandomTrack", "Switching", "baselines"]
+
+STICKY_ARTIST = "sticky_artist"
+
+# Of so many random tracks the first unheard one is served; should all of them have been
+# heard, the service proposes more.
+_PROPOSALS = 16
+
+Offer = tuple[str, Callable[[Source, int, int], Candidates]]
+"""A recommender's name, and its candidates for (source, user, track)."""
+
+
+def _top(source: Source, _: int, track: int) -> Candidates:
+    return source.top(track)
+
+
+def _top_weighted(source: Source, _: int, track: int) -> Candidates:
+    return source.top_weighted(track)
+
+
+def _neighbours_evenly(source: Source, _: int, track: int) -> Candidates:
+    return source.neighbours_evenly(track)
+
+
+def _personal(source: Source, user: int, _: int) -> Candidates:
+    return source.personal(user)
+
+
+def _same_artist(source: Source, _: int, track: int) -> Candidates:
+    return source.same_artist(track)
+
+
+def _popular(source: Source, _: int, __: int) -> Candidates:
+    return source.popular
+
+
+class Chain:
+    """Asks some recommenders in a fixed order."""
+
+    def __init__(self, name: str, *offers: Offer, memory: bool = True) -> None:
+        self.name = name
+        self.offers = offers
+        self.memory = memory
+
+    def plan(self, source: Source, user: int, track: int, time: float, rng: Random) -> Plan:
+        """Plan the same order for every state of the session."""
+        pools = _pools(self.offers, source, user, track, rng, memory=self.memory)
+        return Plan(pools, {None: tuple(range(len(pools)))})
+
+
+class Switching:
+    """The control with the switch rule: contextual or personal, whichever is doing well."""
+
+    name = "switching"
+    offers: tuple[Offer, ...] = ((CONTEXTUAL, _top), (PERSONAL, _personal), (POPULAR, _popular))
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+
+    def plan(self, source: Source, user: int, track: int, time: float, rng: Random) -> Plan:
+        """Plan by the switch rule; nothing is remembered."""
+        pools = _pools(self.offers, source, user, track, rng, memory=False)
+        order = {CONTEXTUAL: (0, 1, 2), PERSONAL: (1, 0, 2)}
+        states = (CONTEXTUAL, PERSONAL, None)
+        return Plan(pools, {last: order[switch(last, time, self.threshold)] for last in states})
+
+
+class RandomTrack:
+    """Any unheard track, each as likely as any other."""
+
+    name = "random"
+
+    def plan(self, source: Source, user: int, track: int, time: float, rng: Random) -> Plan:
+        """Propose distinct random tracks; the first unheard one is a uniform draw."""
+        size = len(source.table)
+        indices = rng.sample(range(size), min(_PROPOSALS, size))
+        sample = Sample(CATALOGUE, source.table.tracks[indices].tolist(), size)
+        return Plan((sample,), {None: (0,)})
+
+
+def baselines(switch_threshold: float) -> tuple[Chain | Switching | RandomTrack, ...]:
+    """Make them all."""
+    popular = (POPULAR, _popular)
+    return (
+        RandomTrack(),
+        Chain("popular", popular),
+        Chain("sticky_artist", (STICKY_ARTIST, _same_artist), popular),
+        Chain("personal", (PERSONAL, _personal), popular),
+        Chain("contextual", (CONTEXTUAL, _top), popular, memory=False),
+        Chain("weighted", (CONTEXTUAL, _top_weighted), popular, memory=False),
+        Chain("filtered", (CONTEXTUAL, _neighbours_evenly), popular, memory=False),
+        Chain("remembering", (CONTEXTUAL, _top), popular),
+        Switching(switch_threshold),
+    )
+
+
+def _pools(
+    offers: tuple[Offer, ...], source: Source, user: int, track: int, rng: Random, *, memory: bool
+) -> tuple[Pool, ...]:
+    offered = [(name, offer(source, user, track)) for name, offer in offers]
+    return tuple(Pool(name, found, draw(found, rng), memory) for name, found in offered)

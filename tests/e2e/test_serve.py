@@ -1,0 +1,165 @@
+"""The commands as a person types them."""
+
+import json
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from processes import recsvc, serve, write_artifact
+from support import small_table
+
+from recsvc.table import Table
+
+TABLE = small_table(400, users=tuple(range(50)))
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def publish(directory: Path, table: Table = TABLE) -> str:
+    version = write_artifact(directory / "artifact", table)
+    done = recsvc(directory, "publish", "--force", directory / "artifact")
+    assert done.returncode == 0, done.stderr
+    assert f"table {version} is live" in done.stdout
+    return version
+
+
+def test_a_thousand_answers_over_a_restart(directory: Path) -> None:
+    publish(directory)
+    heard: dict[int, list[int]] = {user: [user] for user in range(50)}
+    recommenders, sessions = set(), set()
+    for round_ in range(2):
+        with serve(directory) as served, httpx.Client(base_url=served.url) as api:
+            for step in range(10):
+                for user, tracks in heard.items():
+                    report = {"track": tracks[-1], "time": (user + step) % 10 / 10}
+                    answer = api.post(f"/next/{user}", json=report).json()
+                    assert answer["position"] == round_ * 10 + step
+                    assert answer["track"] not in tracks
+                    assert not answer["degraded"]
+                    tracks.append(answer["track"])
+                    recommenders.add(answer["recommender"])
+                    sessions.add(answer["session"])
+            assert served.stop() == 0
+        assert not (directory / "valkey" / "valkey.pid").exists()
+    assert recommenders >= {"contextual", "personal"}
+    assert len(sessions) == 50
+    lines = [json.loads(line) for line in recsvc(directory, "events").stdout.splitlines()]
+    assert len(lines) == 1000
+    for user, tracks in heard.items():
+        own = [line for line in lines if line["user"] == user]
+        assert [line["recommendation"] for line in own] == tracks[1:]
+        assert all(0 < line["propensity"] <= 1 and line["message"] == "next" for line in own)
+
+
+def test_two_workers_answer_as_one(directory: Path) -> None:
+    publish(directory)
+    with serve(directory, "--workers", "2") as served:
+        seen = []
+        for step in range(40):
+            # A new connection each time, so that both workers get some.
+            answer = httpx.post(f"{served.url}/next/7", json={"track": step, "time": 0.5}).json()
+            seen.append(answer["track"])
+            assert answer["position"] == step
+        assert len(set(seen)) == 40
+
+
+def test_tables_change_while_requests_run(directory: Path) -> None:
+    first = publish(directory)
+    versions, failures, stop = set(), [], threading.Event()
+
+    def listen(url: str) -> None:
+        with httpx.Client(base_url=url) as api:
+            step = 0
+            while not stop.is_set():
+                answer = api.post(f"/next/{step % 50}", json={"track": step % 90, "time": 0.5})
+                step += 1
+                if answer.status_code != 200 or answer.json()["degraded"]:
+                    failures.append(answer.text)
+                versions.add(answer.json()["table_version"])
+
+    with serve(directory) as served:
+        listener = threading.Thread(target=listen, args=(served.url,))
+        listener.start()
+        try:
+            second = publish(directory, small_table(401))
+            wait_for(served.url, second)
+            back = recsvc(directory, "rollback")
+            assert f"table {first} is live" in back.stdout
+            wait_for(served.url, first)
+        finally:
+            stop.set()
+            listener.join()
+    assert failures == []
+    assert versions == {first, second}
+
+
+def wait_for(url: str, version: str) -> None:
+    for _ in range(1000):
+        if httpx.get(f"{url}/table").json()["version"] == version:
+            return
+    raise AssertionError(f"table {version} was not adopted")
+
+
+def test_experiments_are_assigned_and_recorded(directory: Path) -> None:
+    publish(directory)
+    (directory / "experiments.toml").write_text(
+        '[[experiment]]\nname = "TRY"\n'
+        'treatments = [{name = "C", policy = "contextual"}, {name = "T", policy = "popular"}]\n'
+    )
+    with serve(directory, experiments=directory / "experiments.toml") as served:
+        policies = {}
+        for user in range(40):
+            answer = httpx.post(f"{served.url}/next/{user}", json={"track": 3, "time": 1}).json()
+            policies[user] = answer["policy"]
+    lines = [json.loads(line) for line in recsvc(directory, "events").stdout.splitlines()]
+    arms = {line["user"]: line["experiments"]["TRY"] for line in lines}
+    assert {arms[user]: policies[user] for user in arms} == {"C": "contextual", "T": "popular"}
+    assert 8 < sum(arm == "C" for arm in arms.values()) < 32
+
+
+def test_status_and_clear_errors(directory: Path) -> None:
+    nothing = recsvc(directory, "status")
+    assert (nothing.returncode, nothing.stdout) == (1, "no table is published yet\n")
+    missing = recsvc(directory, "publish", directory / "nowhere")
+    assert missing.returncode == 1
+    assert missing.stderr.startswith("error: ")
+    assert missing.stderr.count("\n") == 1
+    wrong = recsvc(directory, "status", port="x")
+    assert wrong.returncode == 1
+    assert "RECSVC_PORT" in wrong.stderr
+    unreachable = recsvc(directory, "status", redis_url=f"unix://{directory}/none")
+    assert unreachable.returncode == 1
+    assert unreachable.stderr.startswith("error: ")
+    publish(directory)
+    assert "previous  none" in recsvc(directory, "status").stdout
+
+
+def test_a_gate_refuses_unless_forced(directory: Path) -> None:
+    publish(directory)
+    write_artifact(directory / "smaller", small_table(40))
+    refused = recsvc(directory, "publish", directory / "smaller")
+    assert refused.returncode == 1
+    assert "error: " in refused.stderr
+    forced = recsvc(directory, "publish", "--force", directory / "smaller")
+    assert forced.returncode == 0
+    assert "published all the same" in forced.stderr
+
+
+def test_redis_away_at_the_start_and_back(directory: Path) -> None:
+    with serve(directory, redis_url=f"unix://{directory}/none") as served:
+        answer = httpx.post(f"{served.url}/next/1", json={"track": 5, "time": 0.5}).json()
+        assert answer["degraded"]
+        assert answer["track"] == 5  # nothing else is known
+        ready = httpx.get(f"{served.url}/health/ready")
+        assert ready.status_code == 503
+        assert httpx.get(f"{served.url}/health/live").status_code == 200
+        refused = httpx.post(f"{served.url}/last/1", json={"track": 5, "time": 0.5})
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "1"

@@ -1,0 +1,94 @@
+"""The private server: started by the first, kept by the last, and nothing lost."""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from recsvc.redis.connection import connect
+from recsvc.redis.embedded import embedded_server
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def pid(directory: Path) -> int | None:
+    try:
+        return int((directory / "valkey" / "valkey.pid").read_text())
+    except FileNotFoundError:
+        return None
+
+
+async def write(url: str, value: str) -> None:
+    async with connect(url, reply_within=5, connections=1) as client:
+        await client.hset("k", "field", value)
+
+
+async def read(url: str) -> bytes | None:
+    async with connect(url, reply_within=5, connections=1) as client:
+        return await client.hget("k", "field")
+
+
+async def test_data_outlives_the_server(directory: Path) -> None:
+    with embedded_server(directory) as url:
+        await write(url, "kept")
+    assert pid(directory) is None
+    with embedded_server(directory) as url:
+        assert await read(url) == b"kept"
+
+
+async def test_the_last_one_out_stops_it(directory: Path) -> None:
+    with embedded_server(directory) as url:
+        first = pid(directory)
+        with embedded_server(directory) as same:
+            assert same == url
+        assert pid(directory) == first
+        await write(url, "still there")
+    assert pid(directory) is None
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from recsvc.redis.embedded import embedded_server
+with embedded_server(Path(sys.argv[1])):
+    print("up", flush=True)
+    time.sleep(60)
+"""
+
+
+async def test_a_server_left_behind_is_taken_over(directory: Path) -> None:
+    service = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLD, str(directory), stdout=asyncio.subprocess.PIPE
+    )
+    assert service.stdout is not None
+    assert await service.stdout.readline() == b"up\n"
+    left = pid(directory)
+    service.kill()
+    await service.communicate()
+    with embedded_server(directory) as again:
+        assert pid(directory) == left
+        await write(again, "kept")
+    assert pid(directory) is None
+
+
+async def test_only_this_account_can_reach_it(directory: Path) -> None:
+    with embedded_server(directory) as url:
+        address = Path(url.removeprefix("unix://"))
+        assert address.stat().st_mode & 0o077 == 0
+        assert (directory / "valkey").stat().st_mode & 0o077 == 0
+
+
+async def test_a_path_too_long_for_a_socket(directory: Path) -> None:
+    deep = directory / ("a" * 60) / ("b" * 60)
+    with embedded_server(deep) as url:
+        await write(url, "kept")
+        assert Path(url.removeprefix("unix://")).parent.stat().st_mode & 0o077 == 0
+    with embedded_server(deep) as url:
+        assert await read(url) == b"kept"

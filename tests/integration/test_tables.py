@@ -1,0 +1,205 @@
+"""Publishing into a real server, and adopting what was published."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import small_table
+
+from recsvc import artifact
+from recsvc.artifact import Manifest
+from recsvc.cache import TableCache
+from recsvc.errors import (
+    ArtifactError,
+    NoPreviousTableError,
+    NotPublishedError,
+    StoreUnavailableError,
+)
+from recsvc.packing import pack
+from recsvc.redis.commands import Client
+from recsvc.redis.connection import connect
+from recsvc.redis.keys import Keys
+from recsvc.redis.tables import Live, PublishedTables
+from recsvc.redis.watch import TableWatch
+
+
+def made(n: int, chunk_bytes: int = 1024) -> tuple[Manifest, bytes]:
+    """A table of n tracks in several small chunks."""
+    data, table = pack(small_table(n)), small_table(n)
+    whole = artifact.describe(data, table)
+    chunks = [
+        artifact.checksum(data[i : i + chunk_bytes]) for i in range(0, len(data), chunk_bytes)
+    ]
+    return whole.model_copy(update={"chunk_bytes": chunk_bytes, "chunks": chunks}), data
+
+
+@pytest.fixture
+def tables(client: Client, keys: Keys) -> PublishedTables:
+    return PublishedTables(client, keys)
+
+
+class Heard(list[Any]):
+    """Keeps what it is told."""
+
+    def __call__(self, *told: Any) -> None:
+        self.append(told)
+
+
+def watch(tables: PublishedTables, directory: Path, *, poll: float = 0.05) -> TableWatch:
+    return TableWatch(tables, TableCache(directory), poll=poll, swapped=Heard(), refused=Heard())
+
+
+@asynccontextmanager
+async def running(watching: TableWatch) -> AsyncIterator[None]:
+    task = asyncio.create_task(watching.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_publish_and_read_back(tables: PublishedTables) -> None:
+    manifest, data = made(40)
+    assert len(manifest.chunks) > 3
+    steps: list[tuple[int, int]] = []
+    assert await tables.live() == Live(None, None)
+    live = await tables.publish(manifest, data, lambda done, total: steps.append((done, total)))
+    assert live == Live(manifest.version, None)
+    assert await tables.live() == live
+    assert await tables.manifest(manifest.version) == manifest
+    assert b"".join([chunk async for chunk in tables.chunks(manifest)]) == data
+    assert steps[-1] == (len(manifest.chunks), len(manifest.chunks))
+
+
+async def test_publishing_again_changes_nothing(tables: PublishedTables) -> None:
+    first, second = made(10), made(11)
+    await tables.publish(*first)
+    live = await tables.publish(*second)
+    assert live == Live(second[0].version, first[0].version)
+    assert await tables.publish(*second) == live
+
+
+async def test_rollback_and_back_again(tables: PublishedTables) -> None:
+    first, second = made(10), made(11)
+    with pytest.raises(NoPreviousTableError):
+        await tables.rollback()
+    await tables.publish(*first)
+    await tables.publish(*second)
+    assert await tables.rollback() == Live(first[0].version, second[0].version)
+    assert await tables.rollback() == Live(second[0].version, first[0].version)
+
+
+async def test_old_tables_are_removed_and_young_ones_kept(
+    client: Client, keys: Keys, tables: PublishedTables
+) -> None:
+    versions = [made(n) for n in (10, 11, 12, 13)]
+    await tables.publish(*versions[0])
+    await tables.publish(*versions[1])
+    await client.zadd(keys.versions, {versions[0][0].version: 0.0})
+    await tables.publish(*versions[2])
+    with pytest.raises(NotPublishedError):
+        await tables.manifest(versions[0][0].version)
+    await tables.publish(*versions[3])  # the second is neither live nor previous, but young
+    await tables.manifest(versions[1][0].version)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "missing"])
+async def test_a_damaged_chunk_is_refused_and_the_old_table_goes_on_serving(
+    client: Client, keys: Keys, tables: PublishedTables, tmp_path: Path, damage: str
+) -> None:
+    first, (manifest, data) = made(10), made(40)
+    await tables.publish(*first)
+    watching = watch(tables, tmp_path)
+    await watching.start()
+    await tables.publish(manifest, data)
+    key, chunk = keys.table(manifest.version), data[1024:2048]
+    if damage == "missing":
+        await client.eval("return redis.call('HDEL', KEYS[1], '1')", 1, key)
+    else:
+        worse = chunk[:-1] if damage == "cut" else bytes([chunk[0] ^ 1]) + chunk[1:]
+        await client.hset(key, "1", worse)
+
+    with pytest.raises(ArtifactError, match="chunk 1 of table"):
+        await watching.refresh()
+    assert watching.source.version == first[0].version
+    with pytest.raises(ArtifactError):  # remembered, not fetched again
+        await watching.refresh()
+    assert len(watching._refused) == 1  # type: ignore[arg-type]
+
+    await client.hset(key, "1", chunk)
+    assert (await watching.refresh(again=True)).source.version == manifest.version
+
+
+async def test_a_manifest_from_elsewhere_is_refused(
+    client: Client, keys: Keys, tables: PublishedTables, tmp_path: Path
+) -> None:
+    manifest, data = made(10)
+    await tables.publish(manifest, data)
+    await client.hset(keys.table(manifest.version), "manifest", made(11)[0].model_dump_json())
+    with pytest.raises(ArtifactError, match="holds the manifest of"):
+        await watch(tables, tmp_path).refresh()
+
+
+async def test_adoption_by_announcement(tables: PublishedTables, tmp_path: Path) -> None:
+    watching = watch(tables, tmp_path, poll=60.0)
+    manifest, data = made(10)
+    async with running(watching):
+        await asyncio.sleep(0.2)  # until it has subscribed
+        await tables.publish(manifest, data)
+        await until(lambda: watching.source.version == manifest.version)
+
+
+async def test_adoption_by_polling_when_the_announcement_is_lost(
+    client: Client, keys: Keys, tables: PublishedTables, tmp_path: Path
+) -> None:
+    first, second = made(10), made(11)
+    await tables.publish(*second)
+    await tables.publish(*first)
+    watching = watch(tables, tmp_path)
+    await watching.start()
+    async with running(watching):
+        await client.hset(keys.live, "version", second[0].version)  # nobody announces this
+        await until(lambda: watching.source.version == second[0].version)
+
+
+async def test_without_a_table_it_serves_from_nothing(
+    tables: PublishedTables, tmp_path: Path
+) -> None:
+    watching = watch(tables, tmp_path)
+    await watching.start()
+    assert len(watching.source.table) == 0
+    with pytest.raises(NotPublishedError):
+        await watching.refresh()
+
+
+async def test_a_start_without_redis_uses_the_disk(
+    tables: PublishedTables, keys: Keys, tmp_path: Path
+) -> None:
+    manifest, data = made(10)
+    await tables.publish(manifest, data)
+    await watch(tables, tmp_path).start()
+    nowhere = f"unix://{tmp_path}/nobody"
+    async with connect(nowhere, reply_within=0.1, connections=1) as client:
+        watching = watch(PublishedTables(client, keys), tmp_path)
+        await watching.start()
+        assert watching.source.version == manifest.version
+        with pytest.raises(StoreUnavailableError):
+            await watching.refresh()
+
+
+async def test_two_workers_share_one_file(tables: PublishedTables, tmp_path: Path) -> None:
+    await tables.publish(*made(40))
+    workers = [watch(tables, tmp_path) for _ in range(4)]
+    await asyncio.gather(*(worker.start() for worker in workers))
+    assert {worker.source.version for worker in workers} == {made(40)[0].version}
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1

@@ -1,0 +1,105 @@
+"""The service as its users meet it: a process of its own, over a real socket."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from recsvc import artifact
+from recsvc.packing import pack
+from recsvc.table import Table
+
+__all__ = ["Served", "recsvc", "serve", "write_artifact"]
+
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running service."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> int:
+        """Interrupt it as Ctrl-C does and wait for its end."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=15)
+
+
+def write_artifact(directory: Path, table: Table) -> str:
+    """Write a table as an artifact and return its version."""
+    data = pack(table)
+    manifest = artifact.describe(data, table)
+    artifact.write(directory, data, manifest)
+    return manifest.version
+
+
+def recsvc(
+    data_dir: Path, *arguments: object, **settings: object
+) -> subprocess.CompletedProcess[str]:
+    """Run a `recsvc` command to its end."""
+    return subprocess.run(
+        [BIN / "recsvc", *map(str, arguments)],
+        env=_environment(data_dir, **settings),
+        cwd=data_dir,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@contextmanager
+def serve(data_dir: Path, *arguments: str, **settings: object) -> Iterator[Served]:
+    """Run `recsvc serve` until it answers; stop it in the end whatever happened."""
+    port = _free_port()
+    process = subprocess.Popen(
+        [BIN / "recsvc", "serve", *arguments],
+        env=_environment(data_dir, port=port, **settings),
+        cwd=data_dir,
+        stdout=subprocess.DEVNULL,
+    )
+    served = Served(f"http://127.0.0.1:{port}", process)
+    try:
+        _wait(served)
+        yield served
+    finally:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=15)
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _environment(data_dir: Path, **settings: object) -> dict[str, str]:
+    """Variables for a service of its own; none of the caller's settings leaks in."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RECSVC_")}
+    stated = {"data_dir": data_dir, "log_level": "warning", **settings}
+    return kept | {f"RECSVC_{name.upper()}": str(value) for name, value in stated.items()}
+
+
+def _wait(served: Served) -> None:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        assert served.process.poll() is None, "the service ended before it was up"
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{served.url}/health/live", timeout=1).status_code == 200:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the service did not come up")

@@ -1,0 +1,62 @@
+"""An artifact on disk and its manifest."""
+
+from pathlib import Path
+
+import pytest
+from support import small_table
+
+from recsvc import artifact
+from recsvc.errors import ArtifactError
+from recsvc.packing import pack
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    data, table = pack(small_table()), small_table()
+    artifact.write(tmp_path, data, artifact.describe(data, table, metrics={"mse": 0.5}))
+    return tmp_path
+
+
+def test_round_trip(written: Path) -> None:
+    manifest, data, table = artifact.read(written)
+    assert data == pack(small_table())
+    assert manifest.counts == table.counts()
+    assert manifest.version == manifest.sha256[:12]
+    assert manifest.metrics == {"mse": 0.5}
+    assert sorted(p.name for p in written.iterdir()) == ["manifest.json", "table.safetensors"]
+
+
+def test_the_version_comes_from_the_content() -> None:
+    one, other = small_table(), small_table(11)
+    version = artifact.describe(pack(one), one).version
+    assert artifact.describe(pack(one), one).version == version
+    assert artifact.describe(pack(other), other).version != version
+
+
+def test_no_artifact(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="is not an artifact"):
+        artifact.read(tmp_path)
+
+
+def test_a_damaged_table(written: Path) -> None:
+    path = written / "table.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ArtifactError, match="checksum"):
+        artifact.read(written)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ('"schema_version": 1', '"schema_version": 2', "schema version 2"),
+        ('"tracks": 12', '"tracks": 13', "counts"),
+        ('"bytes": ', '"bytes": 9999999', "contradict"),
+        ('"sha256"', '"sha512"', "not a valid manifest"),
+        ("{", "", "not a valid manifest"),
+    ],
+)
+def test_a_damaged_manifest(written: Path, before: str, after: str, reason: str) -> None:
+    path = written / "manifest.json"
+    path.write_text(path.read_text().replace(before, after, 1))
+    with pytest.raises(ArtifactError, match=reason):
+        artifact.read(written)

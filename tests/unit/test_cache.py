@@ -1,0 +1,72 @@
+"""Tables on disk."""
+
+from pathlib import Path
+
+import pytest
+from support import small_table
+
+from recsvc import artifact
+from recsvc.artifact import Manifest
+from recsvc.cache import TableCache
+from recsvc.errors import ArtifactError
+from recsvc.packing import pack
+
+DATA = pack(small_table())
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    return artifact.describe(DATA, small_table())
+
+
+def store(cache: TableCache, manifest: Manifest, data: bytes = DATA) -> None:
+    cache.lock().close()
+    with cache.writing(manifest) as file:
+        file.write(data)
+
+
+def test_what_was_written_is_mapped(tmp_path: Path, manifest: Manifest) -> None:
+    cache = TableCache(tmp_path / "tables")
+    assert cache.open(manifest) is None
+    store(cache, manifest)
+    table = cache.open(manifest)
+    assert table is not None
+    assert table.counts() == manifest.counts
+
+
+@pytest.mark.parametrize("data", [b"", DATA[:-1], DATA[:-1] + b"x"])
+def test_a_damaged_file_is_refused_and_removed(
+    tmp_path: Path, manifest: Manifest, data: bytes
+) -> None:
+    cache = TableCache(tmp_path)
+    store(cache, manifest, data)
+    with pytest.raises(ArtifactError, match="checksum"):
+        cache.open(manifest)
+    assert cache.open(manifest) is None
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, manifest: Manifest) -> None:
+    cache = TableCache(tmp_path)
+
+    def fail() -> None:
+        with cache.writing(manifest) as file:
+            file.write(b"half")
+            raise ArtifactError("the rest is damaged")
+
+    with pytest.raises(ArtifactError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_in_use_is_remembered_and_others_go(tmp_path: Path, manifest: Manifest) -> None:
+    cache = TableCache(tmp_path)
+    assert cache.remembered() is None
+    other = artifact.describe(pack(small_table(5)), small_table(5))
+    store(cache, manifest)
+    store(cache, other, pack(small_table(5)))
+    cache.remember(manifest, keep={other.version})
+    assert cache.open(other) is not None
+    cache.remember(manifest, keep=set())
+    assert cache.remembered() == manifest
+    assert cache.open(manifest) is not None
+    assert cache.open(other) is None
