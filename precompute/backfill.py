@@ -39,7 +39,13 @@ class Pool:
 
 
 def fill(
-    indices: Array, weights: Array, count: Array, pool: Pool, seed: int, floor: float = 1e-3
+    indices: Array,
+    weights: Array,
+    count: Array,
+    pool: Pool,
+    *,
+    seed: int,
+    floor: float = 1e-3,
 ) -> int:
     """Fill the rows that have fewer than 30 entries, in place; return how many had.
 
@@ -49,6 +55,8 @@ def fill(
     `seed`, its number and the pool alone.
     """
     filled = 0
+    position = np.full(len(indices) + 1, -1)  # in the pool, of each track; the last of none
+    position[pool.tracks] = np.arange(len(pool.tracks))
     for chunk, start in enumerate(range(0, len(indices), _CHUNK)):
         rows = slice(start, start + _CHUNK)
         short = np.flatnonzero(count[rows] < MIN_NEIGHBOURS)
@@ -56,14 +64,20 @@ def fill(
             continue
         # The whole chunk's noise is drawn, so that a row's share is always the same.
         noise = np.random.default_rng([seed, chunk]).gumbel(size=(_CHUNK, len(pool.tracks)))
-        drawn = _draw(start + short, indices, count, pool, noise[short])
+        drawn = _draw(start + short, indices, count, pool, position, noise=noise[short])
         for row, picks in zip((start + short).tolist(), drawn, strict=True):
-            _append(row, picks, indices, weights, count, pool, floor)
+            have = int(count[row])
+            part = slice(have, have + len(picks))
+            indices[row, part] = pool.tracks[picks]
+            weights[row, part] = backfill_weights(weights[row, :have], pool.mean_time[picks], floor)
+            count[row] = part.stop
         filled += len(short)
     return filled
 
 
-def _draw(rows: Array, indices: Array, count: Array, pool: Pool, noise: Array) -> list[Array]:
+def _draw(
+    rows: Array, indices: Array, count: Array, pool: Pool, position: Array, *, noise: Array
+) -> list[Array]:
     """Return for each row the positions in the pool that fill it.
 
     The largest of (log plays + Gumbel noise) are a sample without replacement in
@@ -74,8 +88,6 @@ def _draw(rows: Array, indices: Array, count: Array, pool: Pool, noise: Array) -
     keys[pool.tracks == rows[:, None]] = -np.inf
     own = np.where(np.arange(MAX_NEIGHBOURS) < count[rows, None], indices[rows], -1)
     own = own[:, :MIN_NEIGHBOURS]
-    position = np.full(max(int(indices.max(initial=0)), int(pool.tracks.max())) + 2, -1)
-    position[pool.tracks] = np.arange(len(pool.tracks))
     taken = position[own]  # [rows, 30]; own -1 reads the last entry, which is -1
     where = np.nonzero(taken >= 0)
     keys[where[0], taken[where]] = -np.inf
@@ -83,19 +95,3 @@ def _draw(rows: Array, indices: Array, count: Array, pool: Pool, noise: Array) -
     free = np.isfinite(keys).sum(1)
     wanted = np.minimum(MIN_NEIGHBOURS - count[rows], free)
     return [picks[:number] for picks, number in zip(order, wanted.tolist(), strict=True)]
-
-
-def _append(
-    row: int,
-    picks: Array,
-    indices: Array,
-    weights: Array,
-    count: Array,
-    pool: Pool,
-    floor: float,
-) -> None:
-    have = int(count[row])
-    part = slice(have, have + len(picks))
-    indices[row, part] = pool.tracks[picks]
-    weights[row, part] = backfill_weights(weights[row, :have], pool.mean_time[picks], floor)
-    count[row] = have + len(picks)

@@ -69,6 +69,7 @@ def train(
     left_groups: Array,
     right_groups: Array,
     settings: Settings,
+    *,
     seed: int,
     on_epoch: Callable[[int], None] = lambda _: None,
 ) -> Model:
@@ -86,8 +87,7 @@ def train(
     training = ~rows.valid
     effects = _effects(rows, training, left_groups, right_groups)
     rest = rows.value - effects.of(rows.left, rows.right)
-    generator = torch.Generator().manual_seed(seed)
-    fits = _stages(rows, rest, left_groups, right_groups, settings, generator, on_epoch)
+    fits = _stages(rows, rest, left_groups, right_groups, settings, seed=seed, on_epoch=on_epoch)
     last = fits[-1]
     left = torch.from_numpy((effects.left + effects.mean).astype(np.float32))
     right = torch.from_numpy(effects.right.astype(np.float32))
@@ -122,18 +122,20 @@ def _stages(
     left_groups: Array,
     right_groups: Array,
     settings: Settings,
-    generator: torch.Generator,
+    *,
+    seed: int,
     on_epoch: Callable[[int], None],
 ) -> list[Fit]:
     """Train the groups' embeddings from nothing, then the members' from their groups'."""
     left_size = int(left_groups.max(initial=-1)) + 1
     right_size = int(right_groups.max(initial=-1)) + 1
+    generator = torch.Generator().manual_seed(seed)
     start = initial(left_size, settings, generator), initial(right_size, settings, generator)
     nothing = torch.zeros_like(start[0]), torch.zeros_like(start[1])
     train, valid = (
         rows.pairs(rest, mask, left_groups, right_groups) for mask in (~rows.valid, rows.valid)
     )
-    groups = fit(train, valid, *start, settings, generator, on_epoch)
+    groups = fit(train, valid, *start, settings, seed=seed, on_epoch=on_epoch)
     if len(valid) and min(groups.errors) >= float(valid.value.square().mean()):
         groups = Fit(*nothing, groups.errors, groups.rows, groups.seconds)
     if left_size == len(left_groups) and right_size == len(right_groups):
@@ -144,7 +146,7 @@ def _stages(
     )
     left = groups.left[torch.from_numpy(left_groups.astype(np.int64))]
     right = groups.right[torch.from_numpy(right_groups.astype(np.int64))]
-    return [groups, fit(train, valid, left, right, settings, generator, on_epoch)]
+    return [groups, fit(train, valid, left, right, settings, seed=seed, on_epoch=on_epoch)]
 
 
 def _baselines(rows: Rows, training: Array, right_size: int) -> dict[str, float]:

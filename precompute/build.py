@@ -1,15 +1,16 @@
 """From a log and a catalogue to a table, in one call."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import orjson
 
 from precompute import contextual, neighbours, personal, popular, sessions
 from precompute.bilinear import Model
 from precompute.catalogue import Catalogue
 from precompute.contextual import Settings as ContextualSettings
+from precompute.factorisation import Settings as Factorisation
 from precompute.log import Log
 from precompute.neighbours import Settings as NeighboursSettings
 from precompute.personal import Settings as PersonalSettings
@@ -66,25 +67,26 @@ def build(
         arranged = sessions.arrange(log, catalogue, settings.sessions)
         pairs = sessions.transitions(arranged)
         statistics = popular.count(arranged, len(catalogue))
-    epochs = settings.contextual.factorisation.epochs
-    with progress.step("contextual model", 2 * epochs) as advance:
+    with progress.step(
+        "contextual model", _most_epochs(settings.contextual.factorisation)
+    ) as advance:
         context = contextual.fit(
-            pairs, catalogue, settings.contextual, settings.seed, _each(advance)
+            pairs, catalogue, settings.contextual, seed=settings.seed, on_epoch=_each(advance)
         )
     with progress.step("neighbours", len(catalogue)) as advance:
         near = neighbours.build(
             context.left,
             context.right,
             catalogue.artist,
-            statistics.plays,
-            statistics.mean_time,
+            statistics,
             settings.neighbours,
-            settings.seed,
-            advance,
+            seed=settings.seed,
+            on_rows=advance,
         )
-    epochs = settings.personal.factorisation.epochs
-    with progress.step("personal model", 2 * epochs) as advance:
-        taste = personal.fit(arranged, catalogue, settings.personal, settings.seed, _each(advance))
+    with progress.step("personal model", _most_epochs(settings.personal.factorisation)) as advance:
+        taste = personal.fit(
+            arranged, catalogue, settings.personal, seed=settings.seed, on_epoch=_each(advance)
+        )
     with progress.step("personal lists", len(arranged.users)) as advance:
         own = personal.lists(taste, settings.personal, advance)
     heard = popular.most_heard(statistics, settings.popular)
@@ -98,6 +100,8 @@ def build(
         neighbour_offsets=near.offsets,
         neighbours=near.indices,
         neighbour_weights=near.weights,
+        top=near.top,
+        top_weights=near.top_weights,
         popular=heard.indices,
         popular_weights=heard.weights,
         users=arranged.users,
@@ -130,16 +134,15 @@ def export(built: Build, directory: Path, settings: Settings) -> Manifest:
     data = packing.pack(built.table)
     # What is written is what a service will read: fail here rather than there.
     packing.unpack(data)
-    manifest = artifact.describe(
-        data, built.table, metrics=built.metrics, settings=_plain(settings)
-    )
+    plain = orjson.loads(orjson.dumps(settings))  # as it will be read back
+    manifest = artifact.describe(data, built.table, metrics=built.metrics, settings=plain)
     artifact.write(directory, data, manifest)
     return manifest
 
 
+def _most_epochs(settings: Factorisation) -> int:
+    return 2 * len(settings.decays) * settings.epochs  # artists, then tracks
+
+
 def _each(advance: Callable[[int], None]) -> Callable[[int], None]:
     return lambda _epoch: advance(1)
-
-
-def _plain(settings: Settings) -> dict[str, Any]:
-    return asdict(settings)

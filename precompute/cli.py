@@ -11,9 +11,12 @@ from rich.console import Console
 
 from precompute import build, catalogue, contextual, log, neighbours, personal, popular, report
 from precompute import sessions as session
+from precompute.evaluation.cli import app as evaluation
 from precompute.factorisation import Settings as Factorisation
 from precompute.progress import Progress
+from precompute.simulation.cli import app as simulation
 from recsvc import artifact
+from recsvc.cli import publish
 from recsvc.errors import RecsvcError
 
 __all__ = ["app"]
@@ -24,7 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# --- commands of other modules are added here ----------------------------------------------------
+app.command()(publish)
+app.add_typer(simulation)
+app.add_typer(evaluation)
 
 
 # --- train and show ------------------------------------------------------------------------------
@@ -34,6 +39,7 @@ _MODEL, _TABLE, _RUN = "Contextual model", "Tables", "Run"
 
 @app.command()
 def train(
+    *,
     logs: Annotated[
         list[Path],
         typer.Option(
@@ -63,9 +69,14 @@ def train(
         int, typer.Option(min=1, help="Most rows a training step.", rich_help_panel=_MODEL)
     ] = 16384,
     decay: Annotated[
-        float,
-        typer.Option(min=0.0, help="L2 penalty; more is safer.", rich_help_panel=_MODEL),
-    ] = 0.5,
+        list[float] | None,
+        typer.Option(
+            min=0.0,
+            help="L2 penalty, more is safer. May be given more than once: the best is "
+            "taken. [default: 0.5 and 0.02]",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     previous_time: Annotated[
         float,
         typer.Option(
@@ -111,9 +122,13 @@ def train(
         ),
     ] = 0.01,
     threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Threads to train with.", rich_help_panel=_RUN),
-    ] = None,
+        int,
+        typer.Option(
+            min=1,
+            help="Threads to train with. More than the cores that are free makes it slower.",
+            rich_help_panel=_RUN,
+        ),
+    ] = 1,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_RUN)
     ] = False,
@@ -122,7 +137,12 @@ def train(
     settings = build.Settings(
         sessions=session.Settings(idle_minutes=idle_minutes, valid_share=valid_share),
         contextual=contextual.Settings(
-            Factorisation(dimensions=dimensions, epochs=epochs, batch=batch, decay=decay),
+            Factorisation(
+                dimensions=dimensions,
+                epochs=epochs,
+                batch=batch,
+                decays=tuple(decay or Factorisation().decays),
+            ),
             previous_time=previous_time,
         ),
         neighbours=neighbours.Settings(threshold=threshold, temperature=temperature),
@@ -130,8 +150,7 @@ def train(
         popular=popular.Settings(size=popular_size),
         seed=seed,
     )
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
     console, errors = Console(), Console(stderr=True)
     progress = Progress(None if quiet else errors)
     with _clear_errors(errors):

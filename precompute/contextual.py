@@ -26,6 +26,7 @@ def fit(
     transitions: Transitions,
     catalogue: Catalogue,
     settings: Settings,
+    *,
     seed: int,
     on_epoch: Callable[[int], None] = lambda _: None,
 ) -> Model:
@@ -43,4 +44,11 @@ def fit(
     )
     if rows.valid.all():
         raise TrainingError("no listener in the log heard two tracks of the catalogue in a row")
-    return train(rows, catalogue.artist, catalogue.artist, settings.factorisation, seed, on_epoch)
+    return train(
+        rows,
+        catalogue.artist,
+        catalogue.artist,
+        settings.factorisation,
+        seed=seed,
+        on_epoch=on_epoch,
+    )

@@ -27,9 +27,10 @@ class Settings:
     """Steps an epoch, at least: with few rows the batches are smaller, down to 256 rows."""
     learning_rate: float = 0.003
     """Step size of Adam."""
-    decay: float = 0.5
-    """L2 penalty on the embeddings of each row, as a multiple of the variance of the values.
-    More means smaller, safer predictions."""
+    decays: tuple[float, ...] = (0.5, 0.02)
+    """L2 penalties on the embeddings of each row, as multiples of the variance of the
+    values. Each is tried, and the best on the validation rows counts: many rows for few
+    members want a small one, few rows for many a large one, so that noise is not learnt."""
     spread: float = 0.03
     """Standard deviation of the initial embeddings; small, so that nothing is claimed at first."""
 
@@ -64,9 +65,9 @@ class Fit:
     errors: tuple[float, ...]
     """Mean squared error on the validation rows after 0, 1, 2, ... epochs."""
     rows: int
-    """Rows trained on, over all epochs."""
+    """Rows trained on, over all epochs of all decays."""
     seconds: float
-    """Spent in training, without validation."""
+    """Spent in training with all decays, without validation."""
 
 
 def initial(size: int, settings: Settings, generator: torch.Generator) -> Tensor:
@@ -80,20 +81,42 @@ def fit(
     left: Tensor,
     right: Tensor,
     settings: Settings,
-    generator: torch.Generator,
+    *,
+    seed: int,
     on_epoch: Callable[[int], None] = lambda _: None,
 ) -> Fit:
-    """Train from the tables given and return the best ones by validation error.
+    """Train from the tables given, with each decay, and return the best by validation error.
 
     `left` `[n_left, d]` and `right` `[n_right, d]` are where training starts and are
     not changed. They count as epoch 0: if no epoch beats them, they are the answer.
-    Without validation rows it trains for all epochs. `on_epoch` is told how many epochs
-    are over. The same generator state, on the same machine with the same number of
-    threads, gives the same tables.
+    Without validation rows it trains for all epochs with the first decay. `on_epoch` is
+    told how many epochs are over. The same seed, on the same machine with the same number
+    of threads, gives the same tables.
     """
+    tries = [
+        _fit(train, valid, left, right, settings, decay=decay, seed=seed, on_epoch=on_epoch)
+        for decay in (settings.decays if len(valid) else settings.decays[:1])
+    ]
+    best = min(tries, key=lambda fitted: min(fitted.errors))
+    rows, seconds = sum(t.rows for t in tries), sum(t.seconds for t in tries)
+    return Fit(best.left, best.right, best.errors, rows, seconds)
+
+
+def _fit(
+    train: Pairs,
+    valid: Pairs,
+    left: Tensor,
+    right: Tensor,
+    settings: Settings,
+    *,
+    decay: float,
+    seed: int,
+    on_epoch: Callable[[int], None],
+) -> Fit:
+    generator = torch.Generator().manual_seed(seed)
     left, right = left.clone().requires_grad_(), right.clone().requires_grad_()
     optimizer = torch.optim.Adam([left, right], lr=settings.learning_rate, fused=True)
-    decay = settings.decay * float(train.value.var(correction=0)) if len(train) else 0.0
+    penalty = decay * float(train.value.var(correction=0)) if len(train) else 0.0
     size = settings.batch_size(len(train))
     errors = [mean_squared_error(valid, left, right)]
     best_left, best_right = left.detach().clone(), right.detach().clone()
@@ -102,7 +125,7 @@ def fit(
         started = perf_counter()
         shuffled = train[torch.randperm(len(train), generator=generator)]
         for start in range(0, len(train), size):
-            _step(optimizer, left, right, shuffled[start : start + size], decay)
+            _step(optimizer, left, right, shuffled[start : start + size], penalty)
         seconds += perf_counter() - started
         rows += len(train)
         error = mean_squared_error(valid, left, right)
@@ -123,7 +146,7 @@ def _step(
     error = (a * b).sum(1) - rows.value  # [b]
     loss = error.square().sum() + decay * (a.square().sum() + b.square().sum())
     optimizer.zero_grad()
-    (loss / len(rows)).backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss / len(rows))
     optimizer.step()
 
 

@@ -26,7 +26,9 @@ class Settings:
     """How the personal lists are made."""
 
     factorisation: Factorisation = field(
-        default_factory=lambda: Factorisation(epochs=15, patience=2, learning_rate=0.01, decay=0.2)
+        default_factory=lambda: Factorisation(
+            epochs=15, patience=2, learning_rate=0.01, decays=(0.2, 0.02)
+        )
     )
     """A listener's own taste is a much stronger signal than what follows what, so larger
     steps and a smaller penalty do."""
@@ -54,6 +56,7 @@ def fit(
     sessions: Sessions,
     catalogue: Catalogue,
     settings: Settings,
+    *,
     seed: int,
     on_epoch: Callable[[int], None] = lambda _: None,
 ) -> Model:
@@ -70,7 +73,9 @@ def fit(
         valid=sessions.valid[known],
     )
     alone = np.arange(len(sessions.users))
-    return train(rows, alone, catalogue.artist, settings.factorisation, seed, on_epoch)
+    return train(
+        rows, alone, catalogue.artist, settings.factorisation, seed=seed, on_epoch=on_epoch
+    )
 
 
 def lists(

@@ -23,6 +23,7 @@ from precompute.simulation.listener import MAX_STEPS
 from precompute.simulation.logs import write_log
 from precompute.simulation.policies import Oracle, RandomTracks, TasteMix
 from precompute.simulation.world import World
+from recsvc.errors import RecsvcError
 
 __all__ = ["app"]
 
@@ -65,8 +66,9 @@ def world(
     seed: Seed = 0,
 ) -> None:
     """Make a world of tracks and listeners."""
-    made = generate(tracks, listeners, family=family, seed=seed, random_time=random_time)
-    made.save(output)
+    with _plainly():
+        made = generate(tracks, listeners, family=family, seed=seed, random_time=random_time)
+        made.save(output)
     artists = len(made.catalogue.artist_names)
     typer.echo(f"{output}: {tracks:,} tracks of {artists:,} artists, {listeners:,} listeners")
 
@@ -83,7 +85,7 @@ def listen(
     seed: Seed = 0,
 ) -> None:
     """Write the log of a policy that runs in process: a cold log, or the oracle's."""
-    made = World.load(world_directory)
+    made = _load(world_directory)
     rows = _rows(made, listeners)
     with _progress("sessions", len(rows) * sessions) as progress:
         plays = simulate(
@@ -116,7 +118,7 @@ def send(
     seed: Seed = 0,
 ) -> None:
     """Send the listeners of a world to a service and say how long they stayed."""
-    made = World.load(world_directory)
+    made = _load(world_directory)
     rows = _rows(made, listeners)
 
     async def run(file: BinaryIO | None, progress: Callable[[int], None]) -> Driven:
@@ -158,6 +160,21 @@ def demo_log(
     )
     typer.echo(f"{made.log}: {made.events:,} events of {made.listeners:,} listeners")
     typer.echo(f"{made.catalogue}: {made.tracks:,} tracks")
+
+
+@contextlib.contextmanager
+def _plainly() -> Iterator[None]:
+    """Say what went wrong in one line, without a traceback."""
+    try:
+        yield
+    except (RecsvcError, OSError) as error:
+        _console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+def _load(directory: Path) -> World:
+    with _plainly():
+        return World.load(directory)
 
 
 def _rows(made: World, limit: int | None) -> npt.NDArray[np.int64]:

@@ -6,7 +6,7 @@ artists lie anywhere on a continuum of few dimensions, a few of which matter mos
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ RANDOM_TIME = 1.8
 _TRACKS_AN_ARTIST = 10.0
 _TRACKS_AN_ALBUM = 8
 _INTERESTS = 3
+_PANEL, _SAMPLE = 2000, 1000  # listeners and tracks to calibrate on
 
 Array = npt.NDArray[Any]
 
@@ -72,8 +73,10 @@ def generate(
         titles=titles(tracks, rng),
     )
     embeddings, popularity = shape[ids], disco.popularity[ids]
+    # Calibrated on a panel of its own, so that few listeners get the same tracks as many.
+    panel = _listeners(_PANEL, embeddings, popularity, rng)
+    scale = _calibrate(World(catalogue, embeddings, panel), random_time, rng)
     people = _listeners(listeners, embeddings, popularity, rng)
-    scale = _calibrate(World(catalogue, embeddings, people), random_time, rng)
     return World(catalogue, embeddings * np.float32(scale), people)
 
 
@@ -93,7 +96,7 @@ def _discography(tracks: int, rng: np.random.Generator) -> Discography:
 def _genres(disco: Discography, rng: np.random.Generator) -> Array:
     """Gather tracks around genres of unequal size, in 96 dimensions."""
     d, artists = 96, int(disco.artist[-1]) + 1
-    count = int(np.clip(artists // 12, 8, 80))
+    count = int(np.clip(artists // 12, 20, 80))
     genre = rng.choice(count, size=artists, p=rng.dirichlet(np.full(count, 3.0)))
     centre = _unit(rng.standard_normal((count, d)))
     by_artist = centre[genre] * np.sqrt(0.55) + _unit(rng.standard_normal((artists, d))) * 0.5
@@ -149,31 +152,30 @@ def _by_popularity(chance: Array, shape: tuple[int, ...], rng: np.random.Generat
     return np.minimum(np.searchsorted(chance, rng.random(shape)), len(chance) - 1)
 
 
-def expected_random_time(world: World, pairs: int, rng: np.random.Generator) -> float:
+def expected_random_time(liking: Array, bias: Array, sharpness: Array, budget: Array) -> float:
     """Return about what a random recommender's mean session time is, without playing.
 
-    For `pairs` sessions and as many tracks: a session with mean time `p` a track spends its
-    budget `b` after about `b / (1 - p)` tracks, so it lasts `1 + b p / (1 - p)`, up to the
-    step cap. Repeats and artists are left out, as a large catalogue seldom has them.
+    `liking` is the affinity `[s, t]` of sessions to random tracks, the rest `[s]`. A session
+    with mean time `p` a track spends its budget `b` after about `b / (1 - p)` tracks, so it
+    lasts `1 + b p / (1 - p)`, up to the step cap. Repeats and artists are left out, as a
+    large catalogue seldom has them.
     """
-    people = world.listeners
-    who = rng.integers(len(people), size=pairs)
-    tracks = rng.integers(len(world.catalogue), size=pairs)
-    wanted = people.interests[who, rng.integers(people.interests.shape[1], size=pairs)]
-    liking = world.embeddings[wanted] @ world.embeddings[tracks].T
-    margin = (liking - people.bias[who][:, None]) * people.sharpness[who][:, None]
-    mean = (1.0 / (1.0 + np.exp(-np.clip(margin, -700.0, 700.0)))).mean(axis=1)
-    length = np.minimum(people.budget[who] / np.maximum(1.0 - mean, 1e-9), MAX_STEPS)
+    margin = np.clip((liking - bias[:, None]) * sharpness[:, None], -80.0, 80.0)
+    mean = (1.0 / (1.0 + np.exp(-margin))).mean(axis=1)
+    length = np.minimum(budget / np.maximum(1.0 - mean, 1e-9), MAX_STEPS)
     return float(1.0 + (length * mean).mean())
 
 
 def _calibrate(world: World, wanted: float, rng: np.random.Generator) -> float:
     """Return by what to multiply the embeddings, by bisection: larger ones are more liked."""
-    state = int(rng.integers(2**62))
+    people = world.listeners
+    tastes = people.interests[np.arange(len(people)), rng.integers(_INTERESTS, size=len(people))]
+    tracks = rng.integers(len(world.catalogue), size=_SAMPLE)
+    liking = world.embeddings[tastes] @ world.embeddings[tracks].T
+    bias, sharpness = people.bias.astype(np.float32), people.sharpness.astype(np.float32)
 
     def time(scale: float) -> float:
-        scaled = replace(world, embeddings=world.embeddings * np.float32(scale))
-        return expected_random_time(scaled, 2000, np.random.default_rng(state))
+        return expected_random_time(liking * np.float32(scale**2), bias, sharpness, people.budget)
 
     low, high = 0.5, 20.0
     if not time(low) <= wanted <= time(high):

@@ -33,15 +33,18 @@ class TasteMix:
     """Half random, half near the session's taste: a log from which a person sees sense.
 
     With probability `share` the track is one of the `near` with the largest inner product
-    with the session's taste, otherwise any track. No recommender could do this; it stands
-    for the years of data that a real service would start from.
+    with the session's taste (a fortieth of the catalogue by default), otherwise any track.
+    No recommender could do this; it stands for the years of data that a real service would
+    start from.
     """
 
-    def __init__(self, world: World, seed: int, *, share: float = 0.5, near: int = 150) -> None:
+    def __init__(
+        self, world: World, seed: int, *, share: float = 0.5, near: int | None = None
+    ) -> None:
         self._world = world
         self._rng = np.random.default_rng(seed)
         self._share = share
-        self._near = min(near, len(world.catalogue))
+        self._near = min(near or max(10, len(world.catalogue) // 40), len(world.catalogue))
         self._pools = np.zeros((0, self._near), dtype=np.int64)
 
     def reveal(self, sessions: Sessions) -> None:

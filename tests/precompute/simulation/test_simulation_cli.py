@@ -1,0 +1,51 @@
+"""The commands, as a person runs them."""
+
+from pathlib import Path
+
+import orjson
+from typer.testing import CliRunner
+
+from precompute.simulation.cli import app
+from precompute.simulation.world import World
+
+runner = CliRunner()
+
+
+def run(*arguments: object, expected: int = 0) -> str:
+    result = runner.invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == expected, result.output
+    return result.output
+
+
+def test_world_then_cold_log(tmp_path: Path) -> None:
+    world = tmp_path / "world"
+    made = run("world", "--output", world, "--tracks", 300, "--listeners", 50, "--family", "smooth")
+    assert "300 tracks" in made
+    assert len(World.load(world).listeners) == 50
+    log = tmp_path / "log.jsonl"
+    told = run("listen", "--world", world, "--output", log, "--sessions", 2, "--listeners", 20)
+    events = [orjson.loads(line) for line in log.read_bytes().splitlines()]
+    assert f"{len(events):,} events" in told
+    assert len({event["session"] for event in events}) == 40
+    assert {event["propensity"] for event in events if event["message"] == "next"} == {1 / 300}
+    best = run("listen", "--world", world, "--output", tmp_path / "o.jsonl", "--policy", "oracle")
+    assert float(best.split()[-1]) > 2 * float(told.split()[-1])
+
+
+def test_a_service_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
+    run("world", "--output", tmp_path, "--tracks", 200, "--listeners", 5)
+    told = run("simulate", "--world", tmp_path, "--url", "http://127.0.0.1:1", expected=1)
+    assert "5 sessions failed" in told
+
+
+def test_a_world_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    told = run("listen", "--world", tmp_path / "no", "--output", tmp_path / "x", expected=1)
+    assert told.startswith("error: ")
+    assert "tracks.json" in told
+
+
+def test_demo_log(tmp_path: Path) -> None:
+    told = run("demo-log", "--output", tmp_path, "--tracks", 200, "--listeners", 20)
+    assert "200 tracks" in told
+    assert (tmp_path / "log.jsonl").stat().st_size > 1000
+    assert (tmp_path / "catalogue.jsonl").stat().st_size > 1000
