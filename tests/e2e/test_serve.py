@@ -8,10 +8,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from processes import recsvc, serve, write_artifact
-from support import small_table
 
 from recsvc.table import Table
+from tests.processes import recsvc, serve, write_artifact
+from tests.support import small_table
 
 TABLE = small_table(400, users=tuple(range(50)))
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from processes import Served, recsvc, serve, write_artifact
-from support import small_table
+
+from tests.processes import Served, recsvc, serve, write_artifact
+from tests.support import small_table
 
 USER = iter(range(1000, 10_000))
 REPORT = {"track": 3, "time": 0.5}

@@ -5,10 +5,10 @@ import json
 from collections import Counter
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import claim, pool, three_pools
 
 from recsvc.policy import (
     CATALOGUE,
@@ -27,11 +27,12 @@ from recsvc.redis.commands import Client
 from recsvc.redis.keys import Keys
 from recsvc.redis.sessions import RedisSessions
 from recsvc.session import Claimed, Exhausted, Moved
+from tests.support import claim, pool, three_pools
 
 NAMES = (CONTEXTUAL, PERSONAL, POPULAR, CATALOGUE, OLDEST)
 
 
-async def events(client: Client, keys: Keys) -> list[dict[str, object]]:
+async def events(client: Client, keys: Keys) -> list[dict[str, Any]]:
     stored = await client.xrange(keys.events(0), "-", "+", 10_000)
     return [json.loads(fields[b"event"]) for _, fields in stored]
 
@@ -40,7 +41,7 @@ async def events(client: Client, keys: Keys) -> list[dict[str, object]]:
 def pools(draws: st.DrawFn) -> Pool | Sample:
     name = draws(st.sampled_from(NAMES))
     tracks = draws(st.lists(st.integers(0, 12), unique=True, max_size=10))
-    if tracks and draws(st.booleans()) and draws(st.booleans()):
+    if tracks and draws(st.integers(0, 3)) == 0:
         return Sample(name, tracks, 13)
     weights = draws(st.lists(st.floats(1e-6, 1e3), min_size=len(tracks), max_size=len(tracks)))
     candidates = Candidates(tracks, weights)

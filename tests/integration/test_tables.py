@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import small_table
 
 from recsvc import artifact
 from recsvc.artifact import Manifest
@@ -24,6 +23,7 @@ from recsvc.redis.connection import connect
 from recsvc.redis.keys import Keys
 from recsvc.redis.tables import Live, PublishedTables
 from recsvc.redis.watch import TableWatch
+from tests.support import small_table
 
 
 def made(n: int, chunk_bytes: int = 1024) -> tuple[Manifest, bytes]:

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from support import small_table
 
 from recsvc import artifact
 from recsvc.errors import ArtifactError
 from recsvc.packing import pack
+from tests.support import small_table
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from support import small_table
 
 from recsvc import artifact
 from recsvc.artifact import Manifest
 from recsvc.cache import TableCache
 from recsvc.errors import ArtifactError
 from recsvc.packing import pack
+from tests.support import small_table
 
 DATA = pack(small_table())
 

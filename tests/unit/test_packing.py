@@ -8,11 +8,11 @@ import pytest
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import small_table
 
 from recsvc.errors import TableError
 from recsvc.packing import pack, unpack
 from recsvc.table import Table, empty
+from tests.support import small_table
 
 NAMES = [field.name for field in fields(Table) if field.init]
 PACKED = pack(small_table())

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
-from support import pool, three_pools
 
 from recsvc.policy import (
     CATALOGUE,
@@ -29,6 +28,7 @@ from recsvc.policy import (
     softmax_weights,
     switch,
 )
+from tests.support import pool, three_pools
 
 
 def heard(*tracks: int) -> Callable[[Sequence[int]], list[bool]]:

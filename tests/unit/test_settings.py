@@ -46,7 +46,7 @@ def test_the_example_is_equal_to_the_settings() -> None:
 def test_the_example_is_valid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text((ROOT / ".env.example").read_text())
-    assert Settings() == Settings(_env_file=None)  # type: ignore[call-arg]
+    assert Settings() == Settings(_env_file=None)
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

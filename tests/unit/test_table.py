@@ -1,9 +1,9 @@
 """Looking things up in a table."""
 
 import pytest
-from support import small_table
 
 from recsvc.table import Text, empty
+from tests.support import small_table
 
 
 def test_rows_by_index_and_by_listener() -> None:
