@@ -12,7 +12,7 @@ LOG ?= $(RECSVC_DATA_DIR)/demo/log.jsonl
 CATALOGUE ?= $(if $(filter $(RECSVC_DATA_DIR)/demo/log.jsonl,$(LOG)),$(RECSVC_DATA_DIR)/demo/catalogue.jsonl)
 ARTIFACT = $(RECSVC_DATA_DIR)/artifacts/$(shell printf '%s' '$(LOG) $(CATALOGUE)' | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test lint check format clean
+.PHONY: help demo experiment test lint check format clean
 
 help: ## List what can be made.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,10 @@ help: ## List what can be made.
 demo: $(ARTIFACT)/manifest.json ## Train a table and serve it on 127.0.0.1:8000 (LOG=, CATALOGUE=: from your own log).
 	@$(BIN)/recsvc publish --force $(ARTIFACT)
 	@RECSVC_LOG_LEVEL=$${RECSVC_LOG_LEVEL:-warning} exec $(BIN)/recsvc serve
+
+EXPERIMENT ?= --tracks 20000 --listeners 20000
+experiment: .venv/demo ## Try every policy on simulated listeners, and report (EXPERIMENT=options).
+	$(BIN)/precompute experiment --output $(RECSVC_DATA_DIR)/experiment $(EXPERIMENT)
 
 test: .venv/dev ## Run all tests.
 	$(BIN)/pytest

@@ -85,7 +85,7 @@ def train(
             help="Learn what follows a track only where so much of it was heard.",
             rich_help_panel=_MODEL,
         ),
-    ] = 0.0,
+    ] = 0.5,
     valid_share: Annotated[
         float,
         typer.Option(

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from precompute.bilinear import Model, Rows, train
 from precompute.catalogue import Catalogue
 from precompute.errors import TrainingError
@@ -17,9 +19,11 @@ class Settings:
     """How the contextual model is trained."""
 
     factorisation: Factorisation = field(default_factory=Factorisation)
-    previous_time: float = 0.0
-    """Learn only from rows whose previous track was heard at least this much. At 0, the
-    rule's, a track skipped at once says as much about the next one as one heard out."""
+    previous_time: float = 0.5
+    """Learn only from rows whose previous track was heard at least this much: what follows
+    a track that was skipped at once says little about that track. 0 takes all rows, and so
+    does a log in which no such row is left. On a simulated log of random recommendations
+    0.5 made `contextual` 34% better in the closed loop than 0 (docs/training.md)."""
 
 
 def fit(
@@ -36,6 +40,8 @@ def fit(
     catalogue's indices. Raises `TrainingError` when there is no row to learn from.
     """
     heard = transitions.previous_time >= settings.previous_time
+    if not (heard & ~transitions.valid).any():
+        heard = np.ones_like(heard)
     rows = Rows(
         left=transitions.previous[heard],
         right=transitions.next[heard],

@@ -2,7 +2,7 @@
 
 from recsvc.errors import RecsvcError
 
-__all__ = ["CatalogueError", "LogError", "ReportError", "TrainingError"]
+__all__ = ["CatalogueError", "LogError", "ReportError", "SimulationError", "TrainingError"]
 
 
 class LogError(RecsvcError):
@@ -19,3 +19,7 @@ class ReportError(RecsvcError):
 
 class TrainingError(RecsvcError):
     """There is too little in the log, or a setting makes no sense, so nothing can be trained."""
+
+
+class SimulationError(RecsvcError):
+    """A step of a simulated experiment failed."""

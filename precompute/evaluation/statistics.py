@@ -4,6 +4,7 @@ The formulas are scipy's. A listener is the unit: metrics are one number a liste
 that the numbers compared are independent.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,10 +44,18 @@ def mean_effect(control: Array, treatment: Array, level: float = 0.95) -> Effect
     Welch's t-test: unequal variances, Satterthwaite's degrees of freedom. The interval is
     that of the difference, in percent of the control mean as it was observed.
     """
-    result = stats.ttest_ind(treatment, control, equal_var=False)
-    interval = result.confidence_interval(level)
-    base = float(np.mean(control))
-    return _effect(base, float(np.mean(treatment)), interval, float(result.pvalue))
+    base, treated = float(np.mean(control)), float(np.mean(treatment))
+    if _constant(control) and _constant(treatment):
+        # As when every listener had two sessions: there is no noise to test against.
+        same = bool(np.isclose(base, treated, rtol=1e-9, atol=0.0))
+        difference = 0.0 if same else treated - base
+        return _effect(base, base + difference, (difference, difference), float(same))
+    with warnings.catch_warnings():
+        # scipy warns where one side alone is constant, whose variance is truly zero.
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+        result = stats.ttest_ind(treatment, control, equal_var=False)
+        interval = result.confidence_interval(level)
+    return _effect(base, treated, interval, float(result.pvalue))
 
 
 def median_effect(
@@ -59,6 +68,10 @@ def median_effect(
     tail = (1.0 - level) / 2.0
     base, interval = float(np.median(control)), np.quantile(difference, [tail, 1.0 - tail])
     return _effect(base, float(np.median(treatment)), interval, float("nan"))
+
+
+def _constant(values: Array) -> bool:
+    return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
 
 
 def _effect(base: float, treated: float, interval: Sequence[float] | Array, p: float) -> Effect:

@@ -19,6 +19,7 @@ from precompute.simulation.client import HttpClient
 from precompute.simulation.demo import write_demo
 from precompute.simulation.drive import Driven, drive
 from precompute.simulation.generate import RANDOM_TIME, generate
+from precompute.simulation.ladder import run_ladder
 from precompute.simulation.listener import MAX_STEPS
 from precompute.simulation.logs import write_log
 from precompute.simulation.policies import Oracle, RandomTracks, TasteMix
@@ -82,11 +83,15 @@ def listen(
     listeners: Limit = None,
     sessions: SessionCount = 1,
     max_steps: Steps = MAX_STEPS,
+    skip: Annotated[int, typer.Option(min=0, help="Leave out so many, the first.")] = 0,
+    experiment: Annotated[
+        str | None, typer.Option(help="Write the policy down as a treatment of it (.jsonl).")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Write the log of a policy that runs in process: a cold log, or the oracle's."""
     made = _load(world_directory)
-    rows = _rows(made, listeners)
+    rows = _rows(made, listeners)[skip:]
     with _progress("sessions", len(rows) * sessions) as progress:
         plays = simulate(
             made,
@@ -98,7 +103,14 @@ def listen(
             progress=progress,
         )
     propensity = 1.0 / len(made.catalogue) if policy is Policy.RANDOM else None
-    events = write_log(output, made, plays, policy=policy, propensity=propensity)
+    events = write_log(
+        output,
+        made,
+        plays,
+        policy=policy,
+        propensity=propensity,
+        experiments={experiment: policy} if experiment else None,
+    )
     mean = plays.session_times.mean()
     typer.echo(f"{output}: {events:,} events; mean time of a session {mean:.3f}")
 
@@ -175,6 +187,33 @@ def _plainly() -> Iterator[None]:
 def _load(directory: Path) -> World:
     with _plainly():
         return World.load(directory)
+
+
+@app.command()
+def experiment(
+    *,
+    output: Annotated[Path, typer.Option(help="Directory for everything that is made.")],
+    tracks: Annotated[int, typer.Option(min=100)] = 20_000,
+    listeners: Annotated[int, typer.Option(min=10, help="About a tenth a policy.")] = 20_000,
+    cold_sessions: Annotated[
+        int, typer.Option(min=1, help="Sessions a listener in the log to train on.")
+    ] = 10,
+    family: Annotated[Family, typer.Option(help="Clusters, or a continuum.")] = Family.GENRES,
+    seed: Seed = 0,
+) -> None:
+    """Run the whole loop: world, cold log, table, every policy over HTTP, report."""
+    try:
+        run_ladder(
+            output,
+            tracks=tracks,
+            listeners=listeners,
+            cold_sessions=cold_sessions,
+            family=family,
+            seed=seed,
+        )
+    except RecsvcError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 def _rows(made: World, limit: int | None) -> npt.NDArray[np.int64]:

@@ -30,8 +30,10 @@ __all__ = ["Driven", "drive"]
 
 Array = npt.NDArray[Any]
 
-# What an answer may say about itself, and an event log should keep.
-_KEPT = ("experiments", "policy", "recommender", "propensity", "table_version")
+# What an answer may say about itself, and an event log should keep: of the session, which
+# the last event is part of though its answer says nothing, and of the recommendation.
+_OF_SESSION = ("experiments", "policy", "table_version")
+_OF_RECOMMENDATION = ("recommender", "propensity")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +123,7 @@ async def _session(
     mind = _Mind(world, plan, row, tally.tracks.shape[1] - 1)
     user = int(world.listeners.users[plan.listeners[row]])
     session = f"{user}-{plan.numbers[row]}"
+    about: dict[str, Any] = {}
     try:
         for position in range(tally.tracks.shape[1]):
             tally.tracks[row, position], tally.times[row, position] = mind.index, mind.time
@@ -133,7 +136,8 @@ async def _session(
             if log is not None:
                 event = {"user": user, **heard, "message": message, "latency": answer.seconds}
                 event |= {"session": session, "position": position}
-                log.write(_line(event, content))
+                about |= _about(content, message)
+                log.write(_line(event, content, about))
             if mind.finished:
                 break
             mind.hear(content.get("track"))
@@ -220,8 +224,15 @@ def _content(answer: Answer) -> dict[str, Any]:
     return content
 
 
-def _line(event: dict[str, Any], content: dict[str, Any]) -> bytes:
-    about = {name: content[name] for name in _KEPT if name in content}
-    recommendation = content.get("track") if event["message"] == "next" else None
+def _about(content: dict[str, Any], message: str) -> dict[str, Any]:
+    """Return what an answer says about its session and, after a next, its recommendation."""
+    own = {name: content.get(name) for name in _OF_RECOMMENDATION} if message == "next" else {}
+    return {name: content[name] for name in _OF_SESSION if name in content} | own
+
+
+def _line(event: dict[str, Any], content: dict[str, Any], about: dict[str, Any]) -> bytes:
     stamp = {"timestamp": time.time_ns() // 1_000_000}
-    return orjson.dumps(stamp | event | {"recommendation": recommendation} | about) + b"\n"
+    if event["message"] == "last":
+        about = {name: about[name] for name in _OF_SESSION if name in about}
+    served = {"recommendation": content.get("track") if event["message"] == "next" else None}
+    return orjson.dumps(stamp | event | served | about) + b"\n"

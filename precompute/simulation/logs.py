@@ -1,6 +1,6 @@
 """Plays as a listening log: the events a service would have written, on a simulated clock."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,18 @@ def columns(world: World, plays: Plays) -> dict[str, Array]:
 
 
 def write_log(
-    path: Path, world: World, plays: Plays, *, policy: str, propensity: float | None = None
+    path: Path,
+    world: World,
+    plays: Plays,
+    *,
+    policy: str,
+    propensity: float | None = None,
+    experiments: Mapping[str, str] | None = None,
 ) -> int:
     """Write plays as a log, Parquet where `path` ends so, else JSON lines; return how many events.
 
     `propensity` is the probability with which each recommendation was drawn, where known.
+    `experiments` (JSON lines only) are the treatments that all listeners are said to have.
     """
     data = columns(world, plays)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +79,7 @@ def write_log(
         _write_parquet(path, data, plays, policy, propensity)
     else:
         with path.open("wb") as file:
-            file.writelines(_json_lines(data, plays, policy, propensity))
+            file.writelines(_json_lines(data, plays, policy, propensity, experiments or {}))
     return len(data["timestamp"])
 
 
@@ -92,7 +99,11 @@ def _session_names(data: dict[str, Array], plays: Plays) -> list[str]:
 
 
 def _json_lines(
-    data: dict[str, Array], plays: Plays, policy: str, propensity: float | None
+    data: dict[str, Array],
+    plays: Plays,
+    policy: str,
+    propensity: float | None,
+    experiments: Mapping[str, str],
 ) -> Iterator[bytes]:
     # Plain lists and one dictionary a line: orjson's own speed is then the limit.
     names = ("timestamp", "user", "track", "time", "last", "recommendation", "position")
@@ -107,7 +118,7 @@ def _json_lines(
                     "time": time,
                     "message": "last" if last else "next",
                     "recommendation": None if last else recommendation,
-                    "experiments": {},
+                    "experiments": experiments,
                     "policy": policy,
                     "recommender": policy,
                     "propensity": None if last else propensity,

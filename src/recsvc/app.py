@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from random import Random
 
 from fastapi import FastAPI
 
@@ -15,6 +14,7 @@ from recsvc.api.context import Context
 from recsvc.api.metrics import Measured, Metrics
 from recsvc.api.problems import add_handlers
 from recsvc.cache import TableCache
+from recsvc.draws import Draws
 from recsvc.experiment import parse
 from recsvc.recommenders.registry import Policies, make_policies
 from recsvc.redis.connection import connect
@@ -90,7 +90,7 @@ async def _start(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         watch,
         _policies(settings),
         metrics,
-        rng=Random(settings.seed),
+        draws=Draws(settings.seed),
         clock=time.time,
         deadline=settings.deadline,
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from recsvc.policy import Candidates, Pool, Sample, probabilities
+from recsvc.policy import Pool, Sample, probabilities
 
 __all__ = ["Explanation", "PoolExplanation", "explain_pool"]
 
@@ -32,13 +32,22 @@ class Explanation:
     pools: list[PoolExplanation]
 
 
-def explain_pool(pool: Pool | Sample, heard: list[bool], *, answers: bool) -> PoolExplanation:
-    """List a pool's candidates; `heard` has a flag for each, `answers` if it is chosen."""
+def explain_pool(
+    pool: Pool | Sample, heard: list[bool], gone: int, *, answers: bool
+) -> PoolExplanation:
+    """List a pool's candidates; `heard` has a flag for each, `answers` if it is chosen.
+
+    Of a sample's population the session has heard `gone` tracks, so each unheard
+    proposal has one chance in those that are left.
+    """
     if isinstance(pool, Sample):
-        candidates = Candidates(pool.proposals, [1.0] * len(pool.proposals))
-        size = pool.size
-    else:
-        candidates, size = pool.candidates, len(pool.candidates)
-    chances = probabilities(candidates, heard)
-    rows = zip(candidates.tracks, candidates.weights, heard, chances, strict=True)
-    return PoolExplanation(pool.recommender, answers, size, list(rows))
+        chance = 1.0 / max(pool.size - gone, 1)
+        rows = [
+            (track, 1.0, known, 0.0 if known else chance)
+            for track, known in zip(pool.proposals, heard, strict=True)
+        ]
+        return PoolExplanation(pool.recommender, answers, pool.size, rows)
+    offered = pool.candidates
+    chances = probabilities(offered, heard)
+    rows = list(zip(offered.tracks, offered.weights, heard, chances, strict=True))
+    return PoolExplanation(pool.recommender, answers, len(offered), rows)

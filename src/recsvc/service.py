@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol, TypeVar
 
+from recsvc.draws import Draws
 from recsvc.errors import StoreUnavailableError
 from recsvc.explanation import Explanation, PoolExplanation, explain_pool
 from recsvc.policy import (
@@ -42,6 +43,7 @@ class _Call:
     policy: Policy
     treatments: dict[str, str]
     plan: Plan
+    rng: Random
 
 
 class Tables(Protocol):
@@ -76,13 +78,14 @@ class Answer:
     session: str | None
     position: int | None
     fallback: bool
+    experiments: dict[str, str]
     degraded: bool = False
 
 
 class Service:
     """Answers the calls of players.
 
-    `clock` returns Unix seconds, `rng` makes the draws, `deadline` is in seconds.
+    `clock` returns Unix seconds, `draws` the randomness, `deadline` is in seconds.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class Service:
         policies: Policies,
         observer: Observer,
         *,
-        rng: Random,
+        draws: Draws,
         clock: Callable[[], float],
         deadline: float,
     ) -> None:
@@ -100,7 +103,7 @@ class Service:
         self.tables = tables
         self.policies = policies
         self.observer = observer
-        self.rng = rng
+        self.draws = draws
         self.clock = clock
         self.deadline = deadline
 
@@ -113,7 +116,7 @@ class Service:
         call = self._call(report)
         try:
             async with asyncio.timeout(self.deadline):
-                answer = _answer(report, await self._claim(call))
+                answer = _answer(call, await self._claim(call))
         except TimeoutError:
             answer = self._degraded(call, "no answer within the deadline")
         except StoreUnavailableError as error:
@@ -145,8 +148,9 @@ class Service:
     def _call(self, report: Report) -> _Call:
         source = self.tables.source
         policy, treatments = self.policies.of(report.user)
-        plan = policy.plan(source, report.user, report.track, report.time, self.rng)
-        return _Call(report, source, policy, treatments, plan)
+        rng = self.draws.of(report.user)
+        plan = policy.plan(source, report.user, report.track, report.time, rng)
+        return _Call(report, source, policy, treatments, plan, rng)
 
     # --- the claim, from the usual case to the rarest -------------------------------------
 
@@ -164,7 +168,7 @@ class Service:
     async def _beyond(self, call: _Call, exhausted: Exhausted) -> Claimed | Exhausted | Moved:
         """Claim a track when the recommenders have nothing left."""
         if exhausted.heard is not None:
-            sample = plan_sample(call.source, exhausted.heard, self.rng)
+            sample = plan_sample(call.source, exhausted.heard, call.rng)
             if sample is not None:
                 outcome = await self._try(call, sample)
                 if not isinstance(outcome, Exhausted):
@@ -184,7 +188,7 @@ class Service:
         unheard = [track for track in source.table.tracks.tolist() if track not in gone]
         outside = sum(source.table.index(track) is None for track in listened)
         if unheard:
-            plan = plan_among(source, unheard, self.rng)
+            plan = plan_among(source, unheard, call.rng)
         else:
             oldest = _oldest(listened, report.track, source)
             # With an empty catalogue all that is known is what the player reported.
@@ -234,7 +238,7 @@ class Service:
         heard, known = _only(report.track), int(source.table.index(report.track) is not None)
         decision = settle(call.plan, None, heard, known)
         if decision is None:
-            sample = plan_sample(source, known, self.rng) or plan_oldest(report.track)
+            sample = plan_sample(source, known, call.rng) or plan_oldest(report.track)
             decision = settle(sample, None, heard, known)
         if decision is None:
             decision = Decision(report.track, OLDEST, 1.0, fallback=True)
@@ -249,12 +253,14 @@ class Service:
             session=None,
             position=None,
             fallback=decision.fallback,
+            experiments=call.treatments,
             degraded=True,
         )
 
     async def _explain(self, call: _Call) -> Explanation:
         session = await self.sessions.read(call.report.user)
         last = session.recommender if session else None
+        gone = await self._heard_of_catalogue(call, session)
         pools: list[PoolExplanation] = []
         answered_by = None
         for index in call.plan.route(last):
@@ -263,7 +269,7 @@ class Service:
             answers = answered_by is None and not all(flags)
             if answers:
                 answered_by = pool.recommender
-            pools.append(explain_pool(pool, flags, answers=answers))
+            pools.append(explain_pool(pool, flags, gone, answers=answers))
         return Explanation(
             policy=call.policy.name,
             table_version=call.source.version,
@@ -272,6 +278,13 @@ class Service:
             answered_by=answered_by or CATALOGUE,
             pools=pools,
         )
+
+    async def _heard_of_catalogue(self, call: _Call, session: Session | None) -> int:
+        """Count the catalogue's tracks that the session has heard, this report included."""
+        track = call.report.track
+        (stored,) = await self.sessions.heard(call.report.user, [track])
+        new = not stored and call.source.table.index(track) is not None
+        return (session.listened - session.outside if session else 0) + new
 
     async def _heard(self, report: Report, pool: Pool | Sample) -> list[bool]:
         tracks = pool.proposals if isinstance(pool, Sample) else pool.candidates.tracks
@@ -293,9 +306,9 @@ class Service:
             raise
 
 
-def _answer(report: Report, claimed: Claimed) -> Answer:
+def _answer(call: _Call, claimed: Claimed) -> Answer:
     return Answer(
-        user=report.user,
+        user=call.report.user,
         track=claimed.track,
         recommender=claimed.recommender,
         propensity=claimed.propensity,
@@ -305,6 +318,7 @@ def _answer(report: Report, claimed: Claimed) -> Answer:
         session=claimed.session,
         position=claimed.position,
         fallback=claimed.fallback,
+        experiments=call.treatments,
     )
 
 

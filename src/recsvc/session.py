@@ -86,7 +86,10 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session as stored. Times of day are Unix milliseconds."""
+    """A session as stored. Times of day are Unix milliseconds.
+
+    Of the `listened` tracks, `outside` were not in the catalogue when they were reported.
+    """
 
     id: str
     recommender: str
@@ -100,6 +103,7 @@ class Session:
     table_version: str
     listened: int
     expires_in: float
+    outside: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     switch_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
     """The time from which on the recommender is kept."""
     seed: int | None = None
-    """Seed of the draws; unset, every worker draws its own."""
+    """Seed of the draws, for experiments with one worker; unset, every worker draws its own."""
 
     table_poll: Annotated[float, Field(gt=0, le=3600)] = 2.0
     """Seconds between looks at which table is live."""

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 import pytest
 
+from recsvc.draws import Draws
 from recsvc.errors import StoreUnavailableError
 from recsvc.experiment import Experiment, Experiments, Treatment
 from recsvc.policy import CATALOGUE, CONTEXTUAL, OLDEST, PERSONAL, POPULAR, settle
@@ -129,7 +129,7 @@ def service(
         Shelf(source),
         policies,
         Counts(),
-        rng=Random(seed),
+        draws=Draws(seed),
         clock=lambda: 12.5,
         deadline=0.2,
     )
@@ -309,6 +309,16 @@ async def test_explain_names_the_catalogue_when_all_pools_are_exhausted() -> Non
     explained = await service(sessions).explain(report(0, 0.9))
     assert explained.answered_by == CATALOGUE
     assert not any(pool.answers for pool in explained.pools)
+
+
+async def test_explain_gives_a_sample_the_chance_that_next_would_log() -> None:
+    sessions = MemorySessions({1: [4, 5]}, {1: CATALOGUE})
+    asked = service(sessions, small_table(100), policy="random")
+    explained = await asked.explain(report(3))
+    answer = await asked.next(report(3))
+    assert answer.propensity == pytest.approx(1 / 97)
+    chances = [chance for _, _, heard, chance in explained.pools[0].rows if not heard]
+    assert chances == pytest.approx([answer.propensity] * len(chances))
 
 
 async def test_an_answer_names_the_table_it_was_made_from() -> None:

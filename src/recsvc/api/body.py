@@ -4,16 +4,20 @@ FastAPI's own way insists on a content type and, on input it refuses, repeats it
 clients that this service must answer send plain JSON with none.
 """
 
-from typing import TypeVar
+import json
+from typing import Any, TypeVar
 
+import orjson
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 
 from recsvc.api.problems import ProblemError, of_validation
 
-__all__ = ["read_body", "read_json"]
+__all__ = ["read_body", "read_items", "read_json"]
 
 T = TypeVar("T")
+
+_MOST_DIGITS = 20  # no id has more
 
 
 async def read_body(request: Request, most: int) -> bytes:
@@ -37,6 +41,28 @@ async def read_json(request: Request, adapter: TypeAdapter[T], most: int) -> T:
         return adapter.validate_json(body)
     except ValidationError as error:
         raise of_validation(error) from error
+
+
+def read_items(body: bytes) -> list[Any]:
+    """Read a list whose items are to be judged one by one; raises `ProblemError` 400 or 422.
+
+    What is not quite JSON inside one item (NaN, half a surrogate pair, a number of a
+    thousand digits) must not spoil the others, so a lenient parser has the last word.
+    """
+    try:
+        items = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        try:
+            items = json.loads(body, parse_int=_parse_int)
+        except (ValueError, RecursionError) as error:
+            raise ProblemError(400, "the body is not valid JSON") from error
+    if not isinstance(items, list):
+        raise ProblemError(422, "the body must be a list")
+    return items
+
+
+def _parse_int(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _MOST_DIGITS else digits
 
 
 def _too_large(most: int) -> ProblemError:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from recsvc import session
 from recsvc.api import schemas
-from recsvc.api.body import read_json
+from recsvc.api.body import read_body, read_items, read_json
 from recsvc.api.context import Context, Ctx
 from recsvc.api.json import JSONResponse
 from recsvc.api.problems import Fault, ProblemError, describe, of_validation, responses
@@ -26,7 +26,6 @@ router = APIRouter()
 
 _REPORT = TypeAdapter(schemas.Report)
 _ITEM = TypeAdapter(schemas.BatchItem)
-_LIST = TypeAdapter(list[Any])
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _LONGEST_KEY = 255
 
@@ -94,7 +93,7 @@ async def next_tracks(request: Request, ctx: Ctx) -> JSONResponse:
 
     Reports of one listener are taken in the order given.
     """
-    items = await read_json(request, _LIST, ctx.settings.body_max)
+    items = read_items(await read_body(request, ctx.settings.body_max))
     if len(items) > ctx.settings.batch_max:
         raise ProblemError(422, f"a batch may have at most {ctx.settings.batch_max} items")
     return JSONResponse(await _answer_all(items, _request_id(request), ctx))

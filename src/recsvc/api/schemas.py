@@ -80,6 +80,7 @@ class Answer(BaseModel):
         session="5d1f8a3be07c9624",
         position=0,
         fallback=False,
+        experiments={},
         degraded=False,
     )
 
@@ -93,6 +94,7 @@ class Answer(BaseModel):
     session: str | None
     position: int | None = Field(description="How many answers came before in this session.")
     fallback: bool = Field(description="Whether the recommender first in line had nothing left.")
+    experiments: dict[str, str] = Field(description="The listener's treatments by experiment.")
     degraded: bool = Field(description="Whether it was made without the session store.")
 
 
@@ -117,12 +119,32 @@ class Track(BaseModel):
 class Neighbour(Track):
     """A track that may follow another, and how heavily it weighs."""
 
+    model_config = _example(
+        track=4001, artist="Jory Alison", title="After the Letter", weight=0.0152, share=0.0152
+    )
+
     weight: float
     share: float = Field(description="Its weight divided by the sum of all.")
 
 
 class Neighbours(Track):
     """A track's weighted neighbours, the heaviest first."""
+
+    model_config = _example(
+        track=10,
+        artist="The Lanterns",
+        title="Slow Harbour",
+        table_version="3f9c2a71b04e",
+        neighbours=[
+            {
+                "track": 4001,
+                "artist": "Jory Alison",
+                "title": "After the Letter",
+                "weight": 0.0152,
+                "share": 0.0152,
+            }
+        ],
+    )
 
     table_version: str
     neighbours: list[Neighbour]
@@ -152,6 +174,35 @@ class ExplainedPool(BaseModel):
 class Explained(BaseModel):
     """What /next would do, and why. Nothing was changed."""
 
+    model_config = _example(
+        user=17,
+        track=10,
+        time=0.3,
+        policy="ensemble",
+        table_version="3f9c2a71b04e",
+        last_recommender="contextual",
+        why="contextual answered last and was heard for 0.3, below 0.7, so personal is first",
+        answered_by="personal",
+        pools=[
+            {
+                "recommender": "personal",
+                "answers": True,
+                "population": 100,
+                "heard": 1,
+                "candidates": [
+                    {
+                        "track": 3204,
+                        "artist": "Tove Corlund",
+                        "title": "Open Summer",
+                        "weight": 0.0111,
+                        "heard": False,
+                        "probability": 0.0112,
+                    }
+                ],
+            }
+        ],
+    )
+
     user: int
     track: int
     time: float
@@ -180,6 +231,7 @@ class SessionView(BaseModel):
         table_version="3f9c2a71b04e",
         listened=6,
         expires_in=1799.5,
+        outside=0,
     )
 
     user: int
@@ -195,6 +247,7 @@ class SessionView(BaseModel):
     table_version: str
     listened: int = Field(description="How many tracks this session has heard or been served.")
     expires_in: float = Field(description="Seconds of idleness until it ends by itself.")
+    outside: int = Field(description="How many of those the catalogue did not have.")
 
 
 class Erased(BaseModel):
@@ -209,6 +262,22 @@ class Erased(BaseModel):
 
 class TableView(BaseModel):
     """The table in service."""
+
+    model_config = _example(
+        version="3f9c2a71b04e",
+        previous="0185a1e7e9ad",
+        created_at="2026-11-24T07:15:09+00:00",
+        age_seconds=3600.0,
+        loaded_seconds=3590.0,
+        counts={
+            "tracks": 5000,
+            "artists": 489,
+            "neighbours": 350000,
+            "popular": 200,
+            "listeners": 2000,
+        },
+        metrics={"contextual_mse": 0.122, "contextual_mse_constant": 0.156},
+    )
 
     version: str
     previous: str | None

@@ -57,7 +57,7 @@ def make_router(admin: AdminKey) -> APIRouter:
     @router.get("/table", summary="The table in service", response_model=schemas.TableView)
     async def show_table(ctx: Ctx) -> JSONResponse:
         """Return its version, counts and age."""
-        return JSONResponse(await _view(ctx))
+        return JSONResponse(_view(ctx))
 
     @router.post(
         "/table/reload",
@@ -69,7 +69,7 @@ def make_router(admin: AdminKey) -> APIRouter:
     async def reload(ctx: Ctx) -> JSONResponse:
         """Adopt the published table without waiting for the next poll."""
         await ctx.tables.refresh(again=True)
-        return JSONResponse(await _view(ctx))
+        return JSONResponse(_view(ctx))
 
     @router.post(
         "/table/rollback",
@@ -82,7 +82,7 @@ def make_router(admin: AdminKey) -> APIRouter:
         """Make the previous table live again, for all workers and machines."""
         await ctx.published.rollback()
         await ctx.tables.refresh(again=True)
-        return JSONResponse(await _view(ctx))
+        return JSONResponse(_view(ctx))
 
     return router
 
@@ -94,14 +94,13 @@ def _index(track: int, ctx: Context) -> int:
     return index
 
 
-async def _view(ctx: Context) -> dict[str, Any]:
+def _view(ctx: Context) -> dict[str, Any]:
     loaded, now = ctx.tables.loaded, time.time()
     manifest = loaded.manifest
-    live = await ctx.published.live()
     created = manifest.created_at if manifest else None
     return {
         "version": loaded.source.version,
-        "previous": live.previous,
+        "previous": ctx.tables.live.previous,
         "created_at": created,
         "age_seconds": now - datetime.fromisoformat(created).timestamp() if created else None,
         "loaded_seconds": now - loaded.since,

@@ -111,6 +111,7 @@ class RedisSessions:
             table_version=state["table"],
             listened=listened,
             expires_in=max(ttl, 0) / 1000,
+            outside=int(state.get("outside", 0)),
         )
 
     async def heard(self, user: int, tracks: Sequence[int]) -> list[bool]:

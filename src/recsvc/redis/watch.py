@@ -60,6 +60,7 @@ class TableWatch:
         self._refused = refused
         self._bad: dict[str, str] = {}
         self._turn = asyncio.Lock()
+        self.live = Live(None, None)  # as last seen
 
     @property
     def source(self) -> Source:
@@ -82,7 +83,7 @@ class TableWatch:
         `ArtifactError` or `StoreUnavailableError`; the old table then goes on serving.
         """
         async with self._turn:
-            live = await self.published.live()
+            self.live = live = await self.published.live()
             if live.version is None:
                 raise NotPublishedError("no table is published yet")
             if live.version == self.source.version:

@@ -129,8 +129,11 @@ async def test_the_service_is_told_the_api_and_nothing_else(world: World) -> Non
 
 async def test_the_log_has_an_event_for_each_request(world: World) -> None:
     def about(path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if path.startswith("/last"):
+            return 200, {"user": 1}
         status, answer = stride(path, body)
-        return status, answer | {"policy": "stride", "experiments": {"x": "T1"}}
+        more = {"policy": "stride", "propensity": 0.5, "experiments": {"x": "T1"}}
+        return status, answer | more
 
     file = io.BytesIO()
     async with service(about) as url, HttpClient(url) as client:
@@ -143,6 +146,7 @@ async def test_the_log_has_an_event_for_each_request(world: World) -> None:
         assert event["latency"] > 0
         served = (event["track"] + 7) % 2000 if event["message"] == "next" else None
         assert event["recommendation"] == served
+        assert event.get("propensity") == (None if served is None else 0.5)
 
 
 @pytest.mark.parametrize(
