@@ -7,7 +7,9 @@ COPY precompute ./precompute
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 # The offline half: trains an artifact and publishes it. Run once, or on a schedule.
+# PIP_EXTRA_INDEX_URL may name an index of CPU builds of torch; the default build is larger.
 FROM python:3.11-slim AS precompute
+ARG PIP_EXTRA_INDEX_URL
 RUN useradd --system --uid 10001 --create-home recsvc && mkdir /data && chown recsvc /data
 COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir "$(echo /wheels/recsvc-*.whl)[precompute]"

@@ -1,6 +1,7 @@
 """The `recsvc` command: serve, and say what is served."""
 
 import asyncio
+import signal
 import socket
 import sys
 import threading
@@ -50,11 +51,16 @@ def serve(
     """Serve the API until interrupted."""
     with _errors():
         settings = _settings()
+        host, port = host or settings.host, settings.port if port is None else port
+        _check_free(host, port)
         logs.configure(settings.log_level)
+        # uvicorn, once it has stopped, raises what stopped it again: by default a SIGTERM
+        # would end us there, before the embedded server is told.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         # Held here too, so that it outlives a worker that is being replaced.
         server = embedded_server(settings.data_dir) if settings.embedded else nullcontext()
         with server:
-            _run(host or settings.host, settings.port if port is None else port, workers, settings)
+            _run(host, port, workers or settings.workers)
 
 
 @app.command()
@@ -90,7 +96,18 @@ def events() -> None:
         asyncio.run(_events())
 
 
-def _run(host: str, port: int, workers: int | None, settings: Settings) -> None:
+def _check_free(host: str, port: int) -> None:
+    """Raise `RecsvcError` if the address cannot be listened on."""
+    try:
+        (family, kind, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise RecsvcError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _run(host: str, port: int, workers: int) -> None:
     threading.Thread(target=_announce, args=(host, port), daemon=True).start()
     with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has stopped
         uvicorn.run(
@@ -98,7 +115,7 @@ def _run(host: str, port: int, workers: int | None, settings: Settings) -> None:
             factory=True,
             host=host,
             port=port,
-            workers=workers or settings.workers,
+            workers=workers,
             loop="uvloop",
             http="httptools",
             log_config=None,

@@ -31,14 +31,15 @@ class Shop:
 
 @pytest.fixture
 def shop() -> Iterator[Shop]:
-    with tempfile.TemporaryDirectory() as name:
-        # Polling and announcements come too late here; the calls must do it.
-        with serve(
-            Path(name), admin_key="a-key", table_poll=3600, deadline=5, redis_timeout=5
-        ) as served:
-            opened = Shop(Path(name), served.url)
-            yield opened
-            opened.api.close()
+    # Polling and announcements come too late here; the calls must do it.
+    slow = {"table_poll": 3600, "deadline": 5, "redis_timeout": 5}
+    with (
+        tempfile.TemporaryDirectory() as name,
+        serve(Path(name), admin_key="a-key", **slow) as served,
+    ):
+        opened = Shop(Path(name), served.url)
+        yield opened
+        opened.api.close()
 
 
 def test_before_the_first_table_it_answers_and_is_not_ready(shop: Shop) -> None:

@@ -17,7 +17,7 @@ class AdminKey:
     def __init__(self, key: SecretStr | None) -> None:
         self._digest = None if key is None else _digest(key.get_secret_value().encode())
 
-    def __call__(self, request: Request) -> None:
+    async def __call__(self, request: Request) -> None:
         """Return if the caller has the key; raise `ProblemError` 401 or 403 if not."""
         if self._digest is None:
             raise ProblemError(

@@ -25,7 +25,8 @@ class Context:
     metrics: Metrics
 
 
-def _context(request: Request) -> Context:
+# Asynchronous, for FastAPI runs a plain function in a thread: a hop for every request.
+async def _context(request: Request) -> Context:
     return cast("Context", request.app.state.context)
 
 
