@@ -1,12 +1,15 @@
 """Small real tables and plans that tests share."""
 
+from typing import Any, cast
+
 import numpy as np
 
 from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Candidates, Draw, Plan, Pool
+from recsvc.redis.commands import Client
 from recsvc.session import Claim, Report
 from recsvc.table import Table, Text
 
-__all__ = ["claim", "pool", "small_table", "three_pools"]
+__all__ = ["claim", "command", "pool", "small_table", "three_pools"]
 
 
 def small_table(n: int = 12, *, first: int = 0, users: tuple[int, ...] = (1, 2)) -> Table:
@@ -64,3 +67,8 @@ def claim(
     """A claim as the service makes it, under table version `v1`."""
     report = Report(user, track, time, "request", key)
     return Claim(report, plan, True, 1_700_000_000_000, "ensemble", "v1", {"user": user})
+
+
+async def command(client: Client, *words: object) -> Any:
+    """Send any command: tests look and meddle where the service never does."""
+    return await cast("Any", client).execute_command(*words)

@@ -7,9 +7,9 @@ HTTP or Redis: what it needs from outside are the ports `Sessions` and `Tables`.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
+from recsvc.claiming import Call, Claiming, event
 from recsvc.draws import Draws
 from recsvc.errors import StoreUnavailableError
 from recsvc.explanation import Explanation, PoolExplanation, explain_pool
@@ -17,33 +17,18 @@ from recsvc.policy import (
     CATALOGUE,
     OLDEST,
     Decision,
-    Plan,
     Pool,
     Sample,
     settle,
 )
-from recsvc.recommenders.catalogue import plan_among, plan_oldest, plan_sample
-from recsvc.recommenders.registry import Policies, Policy
+from recsvc.recommenders.catalogue import plan_oldest, plan_sample
+from recsvc.recommenders.registry import Policies
 from recsvc.recommenders.source import Source
-from recsvc.session import Claim, Claimed, Exhausted, Moved, Receipt, Report, Session, Sessions
+from recsvc.session import Claimed, Receipt, Report, Session, Sessions
 
 __all__ = ["Answer", "Observer", "Service", "Tables"]
 
 T = TypeVar("T")
-
-_ATTEMPTS = 8  # rounds of a claim that other calls of the same listener keep overtaking
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One call under way: what was reported, and what was fixed at its start."""
-
-    report: Report
-    source: Source
-    policy: Policy
-    treatments: dict[str, str]
-    plan: Plan
-    rng: Random
 
 
 class Tables(Protocol):
@@ -105,6 +90,7 @@ class Service:
         self.observer = observer
         self.draws = draws
         self.clock = clock
+        self.claiming = Claiming(sessions, clock)
         self.deadline = deadline
 
     async def next(self, report: Report) -> Answer:
@@ -116,7 +102,7 @@ class Service:
         call = self._call(report)
         try:
             async with asyncio.timeout(self.deadline):
-                answer = _answer(call, await self._claim(call))
+                answer = _answer(call, await self.claiming.claim(call))
         except TimeoutError:
             answer = self._degraded(call, "no answer within the deadline")
         except StoreUnavailableError as error:
@@ -127,7 +113,7 @@ class Service:
     async def last(self, report: Report) -> None:
         """End the session. Raises `StoreUnavailableError` when that cannot be recorded."""
         call = self._call(report)
-        await self._within_deadline(self.sessions.finish(report, self._event(call, "last")))
+        await self._within_deadline(self.sessions.finish(report, event(call, "last", self.clock())))
 
     async def session(self, user: int) -> Session | None:
         """Return a listener's session as stored."""
@@ -145,93 +131,14 @@ class Service:
         """Say what `next` would do now, and why, changing nothing."""
         return await self._within_deadline(self._explain(self._call(report)))
 
-    def _call(self, report: Report) -> _Call:
+    def _call(self, report: Report) -> Call:
         source = self.tables.source
         policy, treatments = self.policies.of(report.user)
         rng = self.draws.of(report.user)
         plan = policy.plan(source, report.user, report.track, report.time, rng)
-        return _Call(report, source, policy, treatments, plan, rng)
+        return Call(report, source, policy, treatments, plan, rng)
 
-    # --- the claim, from the usual case to the rarest -------------------------------------
-
-    async def _claim(self, call: _Call) -> Claimed:
-        outcome: Claimed | Exhausted | Moved = await self._try(call, call.plan)
-        for _ in range(_ATTEMPTS):
-            if isinstance(outcome, Claimed):
-                return outcome
-            if isinstance(outcome, Moved):
-                outcome = await self._try(call, call.plan)
-            else:
-                outcome = await self._beyond(call, outcome)
-        raise StoreUnavailableError("the listener's session changes faster than it can be read")
-
-    async def _beyond(self, call: _Call, exhausted: Exhausted) -> Claimed | Exhausted | Moved:
-        """Claim a track when the recommenders have nothing left."""
-        if exhausted.heard is not None:
-            sample = plan_sample(call.source, exhausted.heard, call.rng)
-            if sample is not None:
-                outcome = await self._try(call, sample)
-                if not isinstance(outcome, Exhausted):
-                    return outcome
-            elif exhausted.heard >= len(call.source.table):
-                listened = await self.sessions.listened(call.report.user, most=64)
-                oldest = _oldest(listened, call.report.track, call.source)
-                if oldest is not None:
-                    return await self._try(call, plan_oldest(oldest), position=exhausted.position)
-        return await self._beyond_counting(call, exhausted.position)
-
-    async def _beyond_counting(self, call: _Call, position: int) -> Claimed | Exhausted | Moved:
-        """Look at every track of the session: exact in every case, but slow in long ones."""
-        listened = await self.sessions.listened(call.report.user)
-        report, source = call.report, call.source
-        gone = {*listened, report.track}
-        unheard = [track for track in source.table.tracks.tolist() if track not in gone]
-        outside = sum(source.table.index(track) is None for track in listened)
-        if unheard:
-            plan = plan_among(source, unheard, call.rng)
-        else:
-            oldest = _oldest(listened, report.track, source)
-            # With an empty catalogue all that is known is what the player reported.
-            plan = plan_oldest(report.track if oldest is None else oldest)
-        return await self._try(call, plan, position=position, recount=outside)
-
-    async def _try(
-        self,
-        call: _Call,
-        plan: Plan,
-        *,
-        position: int | None = None,
-        recount: int | None = None,
-    ) -> Claimed | Exhausted | Moved:
-        event = self._event(call, "next")
-        return await self.sessions.claim(
-            Claim(
-                report=call.report,
-                plan=plan,
-                known=call.source.table.index(call.report.track) is not None,
-                at_ms=event["timestamp"],
-                policy=call.policy.name,
-                table_version=call.source.version,
-                event=event,
-                position=position,
-                recount=recount,
-            )
-        )
-
-    def _event(self, call: _Call, message: str) -> dict[str, Any]:
-        return {
-            "timestamp": int(self.clock() * 1000),
-            "message": message,
-            "user": call.report.user,
-            "track": call.report.track,
-            "time": call.report.time,
-            "request_id": call.report.request_id,
-            "policy": call.policy.name,
-            "table_version": call.source.version,
-            "experiments": call.treatments,
-        }
-
-    def _degraded(self, call: _Call, why: str) -> Answer:
+    def _degraded(self, call: Call, why: str) -> Answer:
         """Answer from the tables alone, as in a session that has heard this one track."""
         self.observer.store_failed(why)
         report, source = call.report, call.source
@@ -257,7 +164,7 @@ class Service:
             degraded=True,
         )
 
-    async def _explain(self, call: _Call) -> Explanation:
+    async def _explain(self, call: Call) -> Explanation:
         session = await self.sessions.read(call.report.user)
         last = session.recommender if session else None
         gone = await self._heard_of_catalogue(call, session)
@@ -279,7 +186,7 @@ class Service:
             pools=pools,
         )
 
-    async def _heard_of_catalogue(self, call: _Call, session: Session | None) -> int:
+    async def _heard_of_catalogue(self, call: Call, session: Session | None) -> int:
         """Count the catalogue's tracks that the session has heard, this report included."""
         track = call.report.track
         (stored,) = await self.sessions.heard(call.report.user, [track])
@@ -306,7 +213,7 @@ class Service:
             raise
 
 
-def _answer(call: _Call, claimed: Claimed) -> Answer:
+def _answer(call: Call, claimed: Claimed) -> Answer:
     return Answer(
         user=call.report.user,
         track=claimed.track,
@@ -320,14 +227,6 @@ def _answer(call: _Call, claimed: Claimed) -> Answer:
         fallback=claimed.fallback,
         experiments=call.treatments,
     )
-
-
-def _oldest(listened: Sequence[int], reported: int, source: Source) -> int | None:
-    """Return the catalogue's track heard longest ago; the reported one was heard just now."""
-    known = [track for track in listened if source.table.index(track) is not None]
-    if source.table.index(reported) is not None:
-        known.append(reported)
-    return next((track for track in known if track != reported), known[0] if known else None)
 
 
 def _only(track: int) -> Callable[[Sequence[int]], list[bool]]:

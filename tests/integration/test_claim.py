@@ -27,7 +27,7 @@ from recsvc.redis.commands import Client
 from recsvc.redis.keys import Keys
 from recsvc.redis.sessions import RedisSessions
 from recsvc.session import Claimed, Exhausted, Moved
-from tests.support import claim, pool, three_pools
+from tests.support import claim, command, pool, three_pools
 
 NAMES = (CONTEXTUAL, PERSONAL, POPULAR, CATALOGUE, OLDEST)
 
@@ -82,9 +82,7 @@ async def test_redis_settles_as_the_policy_does(
             keys.session(user), mapping={"id": "s", "recommender": last, "position": 3}
         )
     for track in heard:
-        await client.eval(
-            "return redis.call('SADD', KEYS[1], ARGV[1])", 1, keys.listened(user), track
-        )
+        await command(client, "SADD", keys.listened(user), track)
 
     outcome = await sessions.claim(claim(plan, user=user, track=5))
 
@@ -197,12 +195,8 @@ async def test_every_key_of_a_listener_expires(
     client: Client, keys: Keys, sessions: RedisSessions
 ) -> None:
     await sessions.claim(claim(three_pools(), key="k"))
-    stored = await client.eval(
-        "local left = {} for _, key in ipairs(redis.call('KEYS', ARGV[1])) do "
-        "left[#left + 1] = redis.call('PTTL', key) end return left",
-        0,
-        f"{keys.prefix}:*:1*",
-    )
+    names = await command(client, "KEYS", f"{keys.prefix}:*:1*")
+    stored = [await command(client, "PTTL", name) for name in names]
     assert len(stored) == 4
     assert all(0 < ttl <= 120_000 for ttl in stored)
 
@@ -239,7 +233,7 @@ async def test_erase_removes_everything_and_says_what_there_was(
     await sessions.claim(claim(three_pools(), key="k"))
     receipt = await sessions.erase(1)
     assert (receipt.session, receipt.listened) == (True, 2)
-    left = await client.eval("return redis.call('KEYS', ARGV[1])", 0, f"{keys.prefix}:*:1*")
+    left = await command(client, "KEYS", f"{keys.prefix}:*:1*")
     assert left == []
     again = await sessions.erase(1)
     assert (again.session, again.listened) == (False, 0)

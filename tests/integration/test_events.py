@@ -10,7 +10,7 @@ from recsvc.redis.connection import connect
 from recsvc.redis.events import read_events
 from recsvc.redis.keys import Keys
 from recsvc.redis.sessions import RedisSessions
-from tests.support import claim, three_pools
+from tests.support import claim, command, three_pools
 
 _FILL = "for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'event', '{\"n\":' .. i .. '}') end"
 
@@ -27,7 +27,7 @@ async def test_none(client: Client, keys: Keys) -> None:
 async def test_all_in_order_over_the_edges_of_a_page(
     client: Client, keys: Keys, count: int
 ) -> None:
-    await client.eval(_FILL, 1, keys.events(0), count)
+    await command(client, "EVAL", _FILL, 1, keys.events(0), count)
     assert [line["n"] for line in await lines(client, keys)] == list(range(1, count + 1))
 
 

@@ -23,7 +23,7 @@ from recsvc.redis.connection import connect
 from recsvc.redis.keys import Keys
 from recsvc.redis.tables import Live, PublishedTables
 from recsvc.redis.watch import TableWatch
-from tests.support import small_table
+from tests.support import command, small_table
 
 
 def made(n: int, chunk_bytes: int = 1024) -> tuple[Manifest, bytes]:
@@ -124,7 +124,7 @@ async def test_a_damaged_chunk_is_refused_and_the_old_table_goes_on_serving(
     await tables.publish(manifest, data)
     key, chunk = keys.table(manifest.version), data[1024:2048]
     if damage == "missing":
-        await client.eval("return redis.call('HDEL', KEYS[1], '1')", 1, key)
+        await command(client, "HDEL", key, "1")
     else:
         worse = chunk[:-1] if damage == "cut" else bytes([chunk[0] ^ 1]) + chunk[1:]
         await client.hset(key, "1", worse)

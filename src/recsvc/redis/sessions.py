@@ -21,7 +21,7 @@ __all__ = ["RedisSessions"]
 
 
 class _Script:
-    """A script that is sent by its digest, and in full only to a server that lacks it."""
+    """A script that is called by its digest, and sent only to a server that lacks it."""
 
     def __init__(self, name: str) -> None:
         self.text = files("recsvc.redis").joinpath(name).read_text()
@@ -31,7 +31,8 @@ class _Script:
         try:
             return await client.evalsha(self.digest, len(keys), *keys, *arguments)
         except NoScriptError:
-            return await client.eval(self.text, len(keys), *keys, *arguments)
+            await client.script_load(self.text)
+            return await client.evalsha(self.digest, len(keys), *keys, *arguments)
 
 
 class RedisSessions:
