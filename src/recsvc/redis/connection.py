@@ -1,7 +1,7 @@
 """A client for whatever the URL names, with every limit explicit."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
@@ -29,14 +29,15 @@ async def connect(
     host:port/service/db` asks Sentinels for the master; `redis+cluster://host:port` any
     node of a Cluster. User, password and redis-py's query options go where they usually do.
     """
-    client = cast("Client", _client(url, reply_within, connections, _retry(retries)))
-    try:
-        yield client
-    finally:
-        await client.aclose()
+    async with AsyncExitStack() as stack:
+        client = _client(url, reply_within, connections, _retry(retries), stack)
+        stack.push_async_callback(client.aclose)
+        yield cast("Client", client)
 
 
-def _client(url: str, timeout: float, connections: int, retry: Retry) -> Redis | RedisCluster:
+def _client(
+    url: str, timeout: float, connections: int, retry: Retry, stack: AsyncExitStack
+) -> Redis | RedisCluster:
     parts = urlsplit(url)
     limits: dict[str, Any] = {
         "socket_timeout": timeout,
@@ -47,7 +48,7 @@ def _client(url: str, timeout: float, connections: int, retry: Retry) -> Redis |
         plain = parts._replace(scheme="redis").geturl()
         return RedisCluster.from_url(plain, max_connections=connections, **limits)
     if parts.scheme == "redis+sentinel":
-        return _through_sentinels(parts, connections, limits)
+        return _through_sentinels(parts, connections, limits, stack)
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise RecsvcError(
             f"no such Redis URL scheme: {parts.scheme!r} (use redis, rediss, unix, "
@@ -60,13 +61,17 @@ def _client(url: str, timeout: float, connections: int, retry: Retry) -> Redis |
     return Redis.from_pool(pool)
 
 
-def _through_sentinels(parts: SplitResult, connections: int, limits: dict[str, Any]) -> Redis:
+def _through_sentinels(
+    parts: SplitResult, connections: int, limits: dict[str, Any], stack: AsyncExitStack
+) -> Redis:
     hosts = parts.netloc.rpartition("@")[2].split(",")
     addresses = [(host, int(port or 26379)) for host, _, port in (h.partition(":") for h in hosts)]
     service, _, database = parts.path.strip("/").partition("/")
     options = {key: values[0] for key, values in parse_qs(parts.query).items()}
     # redis-py leaves Sentinel untyped.
     sentinel: Any = Sentinel(addresses, sentinel_kwargs=limits)  # type: ignore[no-untyped-call]
+    for one in sentinel.sentinels:
+        stack.push_async_callback(one.aclose)
     client: Redis = sentinel.master_for(
         service or "mymaster",
         username=parts.username,

