@@ -11,6 +11,7 @@ from recsvc import __version__
 from recsvc.api import listeners, operations, tables
 from recsvc.api.auth import AdminKey
 from recsvc.api.context import Context
+from recsvc.api.hot import App
 from recsvc.api.metrics import Measured, Metrics
 from recsvc.api.problems import add_handlers
 from recsvc.cache import TableCache
@@ -42,7 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.context = await _start(settings, metrics, stack)
             yield
 
-    app = FastAPI(
+    app = App(
         title="recsvc",
         version=__version__,
         summary="Tells a music player which track to play next.",

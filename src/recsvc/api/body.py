@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from recsvc.api.problems import ProblemError, of_validation
 
-__all__ = ["read_body", "read_items", "read_json"]
+__all__ = ["read_body", "read_items", "read_json", "too_large"]
 
 T = TypeVar("T")
 
@@ -24,12 +24,12 @@ async def read_body(request: Request, most: int) -> bytes:
     """Read a body of at most `most` bytes; longer ones are refused as early as can be."""
     announced = request.headers.get("content-length", "0")
     if announced.isdigit() and int(announced[:20]) > most:
-        raise _too_large(most)
+        raise too_large(most)
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > most:
-            raise _too_large(most)
+            raise too_large(most)
         parts.append(part)
     return b"".join(parts)
 
@@ -65,5 +65,6 @@ def _parse_int(digits: str) -> int | str:
     return int(digits) if len(digits) <= _MOST_DIGITS else digits
 
 
-def _too_large(most: int) -> ProblemError:
+def too_large(most: int) -> ProblemError:
+    """Make the error of a body that is too long."""
     return ProblemError(413, f"a body may have at most {most} bytes", Connection="close")

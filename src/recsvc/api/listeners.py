@@ -20,11 +20,11 @@ from recsvc.explanation import Explanation, PoolExplanation
 from recsvc.policy import CONTEXTUAL, PERSONAL
 from recsvc.recommenders.source import Source
 
-__all__ = ["router"]
+__all__ = ["REPORT", "make_report", "request_id", "router"]
 
 router = APIRouter()
 
-_REPORT = TypeAdapter(schemas.Report)
+REPORT = TypeAdapter(schemas.Report)
 _ITEM = TypeAdapter(schemas.BatchItem)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _LONGEST_KEY = 255
@@ -60,8 +60,10 @@ async def next_track(
     The body is read as JSON with or without a content type. A track served or reported
     in a session is not served again in it while an unheard one is left.
     """
-    body = await read_json(request, _REPORT, ctx.settings.body_max)
-    report = _report(user, body, _request_id(request), idempotency_key)
+    body = await read_json(request, REPORT, ctx.settings.body_max)
+    report = make_report(
+        user, body, request_id(request.headers.get("x-request-id", "")), idempotency_key
+    )
     return JSONResponse(asdict(await ctx.service.next(report)))
 
 
@@ -76,8 +78,12 @@ async def last_track(
     user: schemas.PathId, request: Request, ctx: Ctx, idempotency_key: IdempotencyKey = None
 ) -> JSONResponse:
     """Report the last track of a session; the next call begins a new one."""
-    body = await read_json(request, _REPORT, ctx.settings.body_max)
-    await ctx.service.last(_report(user, body, _request_id(request), idempotency_key))
+    body = await read_json(request, REPORT, ctx.settings.body_max)
+    await ctx.service.last(
+        make_report(
+            user, body, request_id(request.headers.get("x-request-id", "")), idempotency_key
+        )
+    )
     return JSONResponse({"user": user})
 
 
@@ -96,7 +102,9 @@ async def next_tracks(request: Request, ctx: Ctx) -> JSONResponse:
     items = read_items(await read_body(request, ctx.settings.body_max))
     if len(items) > ctx.settings.batch_max:
         raise ProblemError(422, f"a batch may have at most {ctx.settings.batch_max} items")
-    return JSONResponse(await _answer_all(items, _request_id(request), ctx))
+    return JSONResponse(
+        await _answer_all(items, request_id(request.headers.get("x-request-id", "")), ctx)
+    )
 
 
 @router.post(
@@ -108,9 +116,11 @@ async def next_tracks(request: Request, ctx: Ctx) -> JSONResponse:
 )
 async def explain(user: schemas.PathId, request: Request, ctx: Ctx) -> JSONResponse:
     """List every candidate with its weight, exclusion and chance. Changes nothing."""
-    body = await read_json(request, _REPORT, ctx.settings.body_max)
+    body = await read_json(request, REPORT, ctx.settings.body_max)
     source = ctx.tables.source
-    explained = await ctx.service.explain(_report(user, body, _request_id(request), None))
+    explained = await ctx.service.explain(
+        make_report(user, body, request_id(request.headers.get("x-request-id", "")), None)
+    )
     return JSONResponse(
         {
             "user": user,
@@ -152,19 +162,21 @@ async def erase(user: schemas.PathId, ctx: Ctx) -> JSONResponse:
     return JSONResponse({"user": user, **asdict(receipt)})
 
 
-def _request_id(request: Request) -> str:
+def request_id(given: str) -> str:
     """Keep the caller's X-Request-ID where it is harmless to log; else make one."""
-    given = request.headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else token_hex(8)
 
 
-def _report(user: int, body: schemas.Report, request_id: str, key: str | None) -> session.Report:
+def make_report(
+    user: int, body: schemas.Report, request_id: str, key: str | None
+) -> session.Report:
+    """Put a report together; raises `ProblemError` for a key of a wrong length."""
     if key is not None and not 0 < len(key) <= _LONGEST_KEY:
         raise ProblemError(422, f"an Idempotency-Key has 1 to {_LONGEST_KEY} characters")
     return session.Report(user, body.track, body.time, request_id, key)
 
 
-async def _answer_all(items: Sequence[Any], request_id: str, ctx: Context) -> list[Any]:
+async def _answer_all(items: Sequence[Any], call_id: str, ctx: Context) -> list[Any]:
     """Answer the reports of different listeners side by side, those of one in order."""
     answers: list[Any] = [None] * len(items)
     by_user: dict[int, list[tuple[int, session.Report]]] = {}
@@ -174,7 +186,7 @@ async def _answer_all(items: Sequence[Any], request_id: str, ctx: Context) -> li
         except ValidationError as error:
             answers[position] = describe(of_validation(error).fault)
         else:
-            report = _report(body.user, body, f"{request_id}:{position}", None)
+            report = make_report(body.user, body, f"{call_id}:{position}", None)
             by_user.setdefault(body.user, []).append((position, report))
 
     async def answer(reports: list[tuple[int, session.Report]]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -12,7 +13,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 
 from recsvc.api.json import JSONResponse
-from recsvc.errors import ArtifactError, NotPublishedError, StoreUnavailableError
+from recsvc.errors import (
+    ArtifactError,
+    NotPublishedError,
+    RecsvcError,
+    StoreUnavailableError,
+)
 
 __all__ = [
     "Fault",
@@ -21,7 +27,9 @@ __all__ = [
     "ProblemError",
     "add_handlers",
     "describe",
+    "of_error",
     "of_validation",
+    "render",
     "responses",
 ]
 
@@ -82,12 +90,21 @@ class ProblemError(Exception):
         self.fault = Fault(
             title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors or []
         )
-        self.headers = headers
+        self.headers = {name.replace("_", "-").lower(): value for name, value in headers.items()}
+
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers as they go over the wire."""
+        return [(name.encode(), value.encode()) for name, value in self.headers.items()]
 
 
 def describe(fault: Fault) -> dict[str, Any]:
     """Return a fault as it is written: without a list of errors where there is none."""
     return {"type": fault.type, **fault.model_dump(exclude_defaults=True)}
+
+
+def render(fault: Fault) -> bytes:
+    """Return a fault as JSON."""
+    return orjson.dumps(describe(fault))
 
 
 class Problem(JSONResponse):
@@ -122,13 +139,10 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def add_handlers(app: FastAPI) -> None:
     """Make every error of `app` a problem."""
-    app.add_exception_handler(ProblemError, _of_problem)
     app.add_exception_handler(RequestValidationError, _of_request)
     app.add_exception_handler(HTTPException, _of_http)
-    app.add_exception_handler(StoreUnavailableError, _of_store)
-    app.add_exception_handler(NotPublishedError, _of_unpublished)
-    app.add_exception_handler(ArtifactError, _of_artifact)
-    app.add_exception_handler(Exception, _of_bug)
+    for kind in (ProblemError, RecsvcError, Exception):
+        app.add_exception_handler(kind, _of_error)
 
 
 def _field(place: tuple[Any, ...], kind: str, message: str) -> FieldFault:
@@ -141,39 +155,33 @@ def _clean(part: object) -> str:
     return str(part).encode(errors="replace").decode()[:64]
 
 
-def _respond(error: ProblemError) -> Response:
-    headers = {name.replace("_", "-"): value for name, value in error.headers.items()}
-    return Problem(error.fault, headers)
+def of_error(error: Exception) -> ProblemError:
+    """Return the problem that stands for an error raised below the API."""
+    match error:
+        case ProblemError():
+            return error
+        case StoreUnavailableError():
+            return ProblemError(503, "the session store does not answer", Retry_After="1")
+        case NotPublishedError():
+            return ProblemError(409, str(error))
+        case ArtifactError():
+            return ProblemError(409, f"the table was refused: {error}")
+        case _:
+            return ProblemError(500, "an error inside the service; its log has more")
 
 
-async def _of_problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ProblemError)  # noqa: S101 (tells the type checker)
-    return _respond(error)
+async def _of_error(_: Request, error: Exception) -> Response:
+    problem = of_error(error)
+    if problem.fault.status == 500:
+        _log.error("a bug", exc_info=error)
+    return Problem(problem.fault, problem.headers)
 
 
 async def _of_request(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101
-    return _respond(of_validation(error, skip=1))
+    assert isinstance(error, RequestValidationError)  # noqa: S101 (tells the type checker)
+    return Problem(of_validation(error, skip=1).fault)
 
 
 async def _of_http(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101
-    problem = ProblemError(error.status_code, error.detail)
-    return Problem(problem.fault, error.headers)
-
-
-async def _of_store(_: Request, error: Exception) -> Response:
-    return _respond(ProblemError(503, "the session store does not answer", Retry_After="1"))
-
-
-async def _of_unpublished(_: Request, error: Exception) -> Response:
-    return _respond(ProblemError(409, str(error)))
-
-
-async def _of_artifact(_: Request, error: Exception) -> Response:
-    return _respond(ProblemError(409, f"the table was refused: {error}"))
-
-
-async def _of_bug(_: Request, error: Exception) -> Response:
-    _log.error("a bug: %s", type(error).__name__, exc_info=error)
-    return _respond(ProblemError(500, "an error inside the service; its log has more"))
+    assert isinstance(error, HTTPException)  # noqa: S101 (tells the type checker)
+    return Problem(ProblemError(error.status_code, error.detail).fault, error.headers)
