@@ -111,7 +111,7 @@ def train(
     personal_temperature: Annotated[
         float,
         typer.Option(min=1e-3, help="Of the personal lists' weights.", rich_help_panel=_TABLE),
-    ] = 0.1,
+    ] = 0.05,
     popular_size: Annotated[
         int, typer.Option(min=1, help="Length of the popular list.", rich_help_panel=_TABLE)
     ] = 200,

@@ -34,7 +34,7 @@ class Settings:
     steps and a smaller penalty do."""
     size: int = 100
     """Tracks a list."""
-    temperature: float = 0.1
+    temperature: float = 0.05
     """Of the softmax of the predicted times; lower draws the best tracks more often."""
     block: int = 128
     """Listeners a step of the search; changes the speed and never the result."""

@@ -9,6 +9,8 @@ from precompute.evaluation.report import Line, Report
 
 __all__ = ["save"]
 
+_FAR = 300.0  # percent; beyond it a linear scale would hide all that is near
+
 _COLOURS = {"better": "#11772d", "worse": "#b3261e", "not significant": "#888888"}
 
 
@@ -32,6 +34,8 @@ def _draw(panel: Axes, metric: str, lines: list[Line]) -> None:
         effect, colour = line.effect, _COLOURS[line.verdict]
         panel.plot([effect.low, effect.high], [row, row], color=colour, linewidth=2)
         panel.plot([effect.percent], [row], "o", color=colour)
+    if max(abs(line.effect.percent) for line in lines) > _FAR:
+        panel.set_xscale("symlog", linthresh=100.0)  # linear up to 100%
     panel.set_yticks(range(len(lines)), [line.treatment for line in lines])
     panel.set_ylim(len(lines) - 0.5, -0.5)
     panel.set_title(metric, loc="left", fontsize="medium")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -13,9 +14,12 @@ import typer
 import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
+from precompute.errors import SimulationError
 from precompute.simulation.batch import BatchPolicy, simulate
 from precompute.simulation.client import HttpClient
+from precompute.simulation.compare import CONTROL, Result, compare, policy_names
 from precompute.simulation.demo import write_demo
 from precompute.simulation.drive import Driven, drive
 from precompute.simulation.generate import RANDOM_TIME, generate
@@ -24,7 +28,9 @@ from precompute.simulation.listener import MAX_STEPS
 from precompute.simulation.logs import write_log
 from precompute.simulation.policies import Oracle, RandomTracks, TasteMix
 from precompute.simulation.world import World
+from recsvc import artifact
 from recsvc.errors import RecsvcError
+from recsvc.recommenders.source import Source
 
 __all__ = ["app"]
 
@@ -189,6 +195,44 @@ def _load(directory: Path) -> World:
         return World.load(directory)
 
 
+@app.command("compare")
+def compare_policies(
+    *,
+    world_directory: WorldDirectory,
+    table: Annotated[Path, typer.Option("--artifact", help="What the policies answer from.")],
+    policies: Annotated[
+        list[str] | None, typer.Option("--policy", help="Only these, and the control.")
+    ] = None,
+    listeners: Annotated[int, typer.Option(min=2, help="The first of the world.")] = 10_000,
+    max_steps: Steps = MAX_STEPS,
+    seed: Seed = 0,
+) -> None:
+    """Compare the service's policies in process: one session a listener with each."""
+    try:
+        made = _load(world_directory)
+        manifest, _, arrays = artifact.read(table)
+        names = policies or policy_names()
+        if unknown := sorted({*names} - {*policy_names()}):
+            raise SimulationError(
+                f"no policy {unknown[0]!r}; there are {', '.join(policy_names())}"
+            )
+        source = Source(arrays, manifest.version)
+        with _progress("policies", len({*names, CONTROL})) as progress:
+            results = compare(
+                made,
+                source,
+                names,
+                listeners=listeners,
+                max_steps=max_steps,
+                seed=seed,
+                progress=progress,
+            )
+    except RecsvcError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    _show(results)
+
+
 @app.command()
 def experiment(
     *,
@@ -214,6 +258,19 @@ def experiment(
     except RecsvcError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _show(results: list[Result]) -> None:
+    table = Table("policy", title="Sum of time in a session", title_justify="left")
+    for name in ("mean", "median", "effect on the mean", "95% interval", "at the cap"):
+        table.add_column(name, justify="right")
+    for r in results:
+        effect = "control" if r.effect is None else f"{r.effect:+.1f}%"
+        interval = "" if r.low is None else f"{r.low:+.1f}% to {r.high:+.1f}%"
+        table.add_row(
+            r.policy, f"{r.mean:.3f}", f"{r.median:.2f}", effect, interval, f"{r.capped:.1%}"
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def _rows(made: World, limit: int | None) -> npt.NDArray[np.int64]:
