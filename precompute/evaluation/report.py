@@ -169,8 +169,8 @@ def _compare(
     metrics: ListenerMetrics, metric: str, kind: str, values: Floats, control: str
 ) -> list[Line]:
     groups = _groups(metrics, values)
-    if any(len(group) < 2 for group in groups.values()):
-        return []  # nobody logged it, as latency often is not
+    if control not in groups:
+        return []
     lines = [
         Line(name, metric, kind, mean_effect(groups[control], group), float("nan"))
         for name, group in groups.items()
@@ -181,8 +181,10 @@ def _compare(
 
 
 def _groups(metrics: ListenerMetrics, values: Floats) -> dict[str, Floats]:
+    """Return the values by treatment, without those that did not log it, as latency often is."""
     known = ~np.isnan(values)
-    return {
+    groups = {
         name: values[known & (metrics.treatment == code)]
         for code, name in enumerate(metrics.treatments)
     }
+    return {name: group for name, group in groups.items() if len(group) >= 2}

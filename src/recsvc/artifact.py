@@ -31,7 +31,7 @@ Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 class Manifest(BaseModel):
     """What describes a table. The version is made from the content, so the same log,
-    settings and seed give the same version on every machine."""
+    settings and seed give the same version, on machines of one kind."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

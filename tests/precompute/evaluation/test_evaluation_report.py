@@ -108,6 +108,15 @@ def test_what_nobody_logged_is_left_out() -> None:
     assert "mean_request_latency" not in {line.metric for line in build(silent, "x").lines}
 
 
+def test_a_treatment_without_a_figure_does_not_hide_the_others() -> None:
+    made = metrics(("C", "T", "oracle"), (0.0, 0.5, 0.0))
+    latency = np.where(made.treatment == 2, np.nan, made.values["mean_request_latency"])
+    values = dict(made.values) | {"mean_request_latency": latency}
+    partly = ListenerMetrics(made.users, made.treatment, made.treatments, values, made.before, 0)
+    told = {x.treatment for x in build(partly, "x").lines if x.metric == "mean_request_latency"}
+    assert told == {"T"}
+
+
 @pytest.mark.parametrize(
     ("names", "treatment", "reason"),
     [
