@@ -2,21 +2,17 @@
 
 import asyncio
 import signal
-import socket
 import sys
-import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
 from pydantic import ValidationError
 
-from recsvc import artifact, gates, logs
-from recsvc.app import redis_url
+from recsvc import artifact, gates, logs, server
+from recsvc.app import load_policies, redis_url
 from recsvc.cache import TableCache
 from recsvc.errors import GateError, RecsvcError
 from recsvc.redis.commands import Client
@@ -49,18 +45,20 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Worker processes.", min=1)] = None,
 ) -> None:
     """Serve the API until interrupted."""
-    with _errors():
+    # uvicorn raises the interrupt again once it has stopped.
+    with _errors(), suppress(KeyboardInterrupt):
         settings = _settings()
+        load_policies(settings)  # what is wrong with them is one line here, a traceback later
         host, port = host or settings.host, settings.port if port is None else port
-        _check_free(host, port)
+        server.check_free(host, port)
         logs.configure(settings.log_level)
-        # uvicorn, once it has stopped, raises what stopped it again: by default a SIGTERM
-        # would end us there, before the embedded server is told.
+        # It raises a SIGTERM again too, which by default would end us there, before the
+        # embedded server is told.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         # Held here too, so that it outlives a worker that is being replaced.
-        server = embedded_server(settings.data_dir) if settings.embedded else nullcontext()
-        with server:
-            _run(host, port, workers or settings.workers)
+        store = embedded_server(settings.data_dir) if settings.embedded else nullcontext()
+        with store:
+            server.run(host, port, workers or settings.workers, typer.echo)
 
 
 @app.command()
@@ -94,49 +92,6 @@ def events() -> None:
     """Write all events to standard output, as the lines of a listening log."""
     with _errors():
         asyncio.run(_events())
-
-
-def _check_free(host: str, port: int) -> None:
-    """Raise `RecsvcError` if the address cannot be listened on."""
-    try:
-        (family, kind, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise RecsvcError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-
-
-def _run(host: str, port: int, workers: int) -> None:
-    threading.Thread(target=_announce, args=(host, port), daemon=True).start()
-    with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has stopped
-        uvicorn.run(
-            "recsvc.app:create_app",
-            factory=True,
-            host=host,
-            port=port,
-            workers=workers,
-            loop="uvloop",
-            http="httptools",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            backlog=2048,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=3,
-        )
-
-
-def _announce(host: str, port: int) -> None:
-    """Wait until the service can be reached, then say how to call it."""
-    address = f"http://{host}:{port}"
-    for _ in range(600):
-        with suppress(OSError), socket.create_connection((host, port), timeout=1):
-            typer.echo(f"recsvc answers on {address}; its documentation is at {address}/docs")
-            typer.echo(f"""try: curl -d '{{"track": 10, "time": 0.3}}' {address}/next/1""")
-            return
-        time.sleep(0.1)
 
 
 async def _publish(directory: Path, *, force: bool) -> None:

@@ -1,0 +1,110 @@
+"""Runs the application under uvicorn, in this process or in several."""
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from recsvc.errors import RecsvcError
+
+__all__ = ["check_free", "run"]
+
+
+def check_free(host: str, port: int) -> None:
+    """Raise `RecsvcError` if the address cannot be listened on."""
+    try:
+        (family, kind, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise RecsvcError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def run(host: str, port: int, workers: int, say: Callable[[str], None]) -> None:
+    """Serve until interrupted; `say` is told how to call the service once it answers.
+
+    uvicorn raises the signal that stopped it again, so this may end in `KeyboardInterrupt`.
+    """
+    config = uvicorn.Config(
+        "recsvc.app:create_app",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=2048,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=3,
+    )
+    threading.Thread(target=_announce, args=(host, port, say), daemon=True).start()
+    if workers == 1:
+        server = uvicorn.Server(config)
+        server.run()
+        failed = not server.started
+    else:
+        with config.bind_socket() as listener:
+            failed = _Workers(config, [listener]).run_all()
+    if failed:
+        raise RecsvcError("the service could not start; its log says why")
+
+
+class _Workers(Multiprocess):
+    """Several workers, none of which hears a Ctrl-C.
+
+    A terminal sends it to all; one that is still importing would end in a traceback. The
+    supervisor hears it too and ends them with SIGTERM, as it does in every other case.
+    """
+
+    def run_all(self) -> bool:
+        """Serve until told to stop; tell whether it was because a worker failed to start."""
+        # It is started with the first worker, and unblocks what is blocked then.
+        resource_tracker.ensure_running()
+        self.run()
+        return any(p.exitcode == uvicorn.config.STARTUP_FAILURE for p in self.processes)
+
+    def init_processes(self) -> None:
+        """Start all workers."""
+        with _deaf_to_interrupts():
+            super().init_processes()
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace the workers that have died."""
+        with _deaf_to_interrupts():
+            super().keep_subprocess_alive()
+
+    def handle_signals(self) -> None:
+        """Do what signals ask for; some of them start workers."""
+        with _deaf_to_interrupts():
+            super().handle_signals()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Block SIGINT: children started meanwhile keep it blocked, here it comes afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _announce(host: str, port: int, say: Callable[[str], None]) -> None:
+    address = f"http://{host}:{port}"
+    for _ in range(600):
+        with suppress(OSError), socket.create_connection((host, port), timeout=1):
+            say(f"recsvc answers on {address}; its documentation is at {address}/docs")
+            say(f"""try: curl -d '{{"track": 10, "time": 0.3}}' {address}/next/1""")
+            return
+        time.sleep(0.1)
