@@ -16,6 +16,7 @@ from recsvc.api.metrics import Measured, Metrics
 from recsvc.api.problems import add_handlers
 from recsvc.cache import TableCache
 from recsvc.draws import Draws
+from recsvc.errors import ExperimentError
 from recsvc.experiment import parse
 from recsvc.recommenders.registry import Policies, make_policies
 from recsvc.redis.connection import connect
@@ -27,7 +28,7 @@ from recsvc.redis.watch import TableWatch
 from recsvc.service import Service
 from recsvc.settings import Settings
 
-__all__ = ["create_app", "redis_url"]
+__all__ = ["create_app", "load_policies", "redis_url"]
 
 _BULK_SECONDS = 30.0  # for a reply that carries pieces of a table
 
@@ -89,7 +90,7 @@ async def _start(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     service = Service(
         sessions,
         watch,
-        _policies(settings),
+        load_policies(settings),
         metrics,
         draws=Draws(settings.seed),
         clock=time.time,
@@ -98,9 +99,13 @@ async def _start(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
     return Context(settings, service, watch, published, metrics)
 
 
-def _policies(settings: Settings) -> Policies:
+def load_policies(settings: Settings) -> Policies:
+    """Make the policies and read the experiments; raises `ExperimentError`."""
     by_name = make_policies(settings.switch_threshold)
-    declared = settings.experiments.read_text() if settings.experiments else ""
+    try:
+        declared = settings.experiments.read_text() if settings.experiments else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExperimentError(f"the experiments cannot be read: {error}") from error
     return Policies(by_name, settings.policy, parse(declared, by_name))
 
 

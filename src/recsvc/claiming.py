@@ -29,8 +29,11 @@ class Call:
     source: Source
     policy: Policy
     treatments: dict[str, str]
-    plan: Plan
-    rng: Random
+
+    def plan(self, rng: Random) -> Plan:
+        """Plan the answer; what is drawn in advance comes from `rng`."""
+        report = self.report
+        return self.policy.plan(self.source, report.user, report.track, report.time, rng)
 
 
 class Claiming:
@@ -40,25 +43,27 @@ class Claiming:
         self.sessions = sessions
         self.clock = clock
 
-    async def claim(self, call: Call) -> Claimed:
-        """Settle the call's plan, or whatever plan comes after it; record the answer.
+    async def claim(self, call: Call, plan: Plan, rng: Random) -> Claimed:
+        """Settle the plan, or whatever plan comes after it; record the answer.
 
         Raises `StoreUnavailableError`.
         """
-        outcome: Claimed | Exhausted | Moved = await self._try(call, call.plan)
+        outcome: Claimed | Exhausted | Moved = await self._try(call, plan)
         for _ in range(_ATTEMPTS):
             if isinstance(outcome, Claimed):
                 return outcome
             if isinstance(outcome, Moved):
-                outcome = await self._try(call, call.plan)
+                outcome = await self._try(call, plan)
             else:
-                outcome = await self._beyond(call, outcome)
+                outcome = await self._beyond(call, outcome, rng)
         raise StoreUnavailableError("the listener's session changes faster than it can be read")
 
-    async def _beyond(self, call: Call, exhausted: Exhausted) -> Claimed | Exhausted | Moved:
+    async def _beyond(
+        self, call: Call, exhausted: Exhausted, rng: Random
+    ) -> Claimed | Exhausted | Moved:
         """Claim a track when the recommenders have nothing left."""
         if exhausted.heard is not None:
-            sample = plan_sample(call.source, exhausted.heard, call.rng)
+            sample = plan_sample(call.source, exhausted.heard, rng)
             if sample is not None:
                 outcome = await self._try(call, sample)
                 if not isinstance(outcome, Exhausted):
@@ -68,9 +73,11 @@ class Claiming:
                 oldest = _oldest(listened, call.report.track, call.source)
                 if oldest is not None:
                     return await self._try(call, plan_oldest(oldest), position=exhausted.position)
-        return await self._beyond_counting(call, exhausted.position)
+        return await self._beyond_counting(call, exhausted.position, rng)
 
-    async def _beyond_counting(self, call: Call, position: int) -> Claimed | Exhausted | Moved:
+    async def _beyond_counting(
+        self, call: Call, position: int, rng: Random
+    ) -> Claimed | Exhausted | Moved:
         """Look at every track of the session: exact in every case, but slow in long ones."""
         listened = await self.sessions.listened(call.report.user)
         report, source = call.report, call.source
@@ -78,7 +85,7 @@ class Claiming:
         unheard = [track for track in source.table.tracks.tolist() if track not in gone]
         outside = sum(source.table.index(track) is None for track in listened)
         if unheard:
-            plan = plan_among(source, unheard, call.rng)
+            plan = plan_among(source, unheard, rng)
         else:
             oldest = _oldest(listened, report.track, source)
             # With an empty catalogue all that is known is what the player reported.

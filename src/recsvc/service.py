@@ -7,6 +7,7 @@ HTTP or Redis: what it needs from outside are the ports `Sessions` and `Tables`.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Protocol, TypeVar
 
 from recsvc.claiming import Call, Claiming, event
@@ -17,6 +18,7 @@ from recsvc.policy import (
     CATALOGUE,
     OLDEST,
     Decision,
+    Plan,
     Pool,
     Sample,
     settle,
@@ -99,14 +101,15 @@ class Service:
         Never fails for want of Redis: when it does not answer within the deadline, the
         tables in memory do, and the answer says `degraded`.
         """
-        call = self._call(report)
+        call, rng = self._call(report), self.draws.of(report.user)
+        plan = call.plan(rng)
         try:
             async with asyncio.timeout(self.deadline):
-                answer = _answer(call, await self.claiming.claim(call))
+                answer = _answer(call, await self.claiming.claim(call, plan, rng))
         except TimeoutError:
-            answer = self._degraded(call, "no answer within the deadline")
+            answer = self._degraded(call, plan, rng, "no answer within the deadline")
         except StoreUnavailableError as error:
-            answer = self._degraded(call, str(error))
+            answer = self._degraded(call, plan, rng, str(error))
         self.observer.answered(answer)
         return answer
 
@@ -132,20 +135,17 @@ class Service:
         return await self._within_deadline(self._explain(self._call(report)))
 
     def _call(self, report: Report) -> Call:
-        source = self.tables.source
         policy, treatments = self.policies.of(report.user)
-        rng = self.draws.of(report.user)
-        plan = policy.plan(source, report.user, report.track, report.time, rng)
-        return Call(report, source, policy, treatments, plan, rng)
+        return Call(report, self.tables.source, policy, treatments)
 
-    def _degraded(self, call: Call, why: str) -> Answer:
+    def _degraded(self, call: Call, plan: Plan, rng: Random, why: str) -> Answer:
         """Answer from the tables alone, as in a session that has heard this one track."""
         self.observer.store_failed(why)
         report, source = call.report, call.source
         heard, known = _only(report.track), int(source.table.index(report.track) is not None)
-        decision = settle(call.plan, None, heard, known)
+        decision = settle(plan, None, heard, known)
         if decision is None:
-            sample = plan_sample(source, known, call.rng) or plan_oldest(report.track)
+            sample = plan_sample(source, known, rng) or plan_oldest(report.track)
             decision = settle(sample, None, heard, known)
         if decision is None:
             decision = Decision(report.track, OLDEST, 1.0, fallback=True)
@@ -165,13 +165,15 @@ class Service:
         )
 
     async def _explain(self, call: Call) -> Explanation:
+        # Draws of its own: those of `next` are not to be moved on.
+        plan = call.plan(Random())
         session = await self.sessions.read(call.report.user)
         last = session.recommender if session else None
         gone = await self._heard_of_catalogue(call, session)
         pools: list[PoolExplanation] = []
         answered_by = None
-        for index in call.plan.route(last):
-            pool = call.plan.pools[index]
+        for index in plan.route(last):
+            pool = plan.pools[index]
             flags = await self._heard(call.report, pool)
             answers = answered_by is None and not all(flags)
             if answers:

@@ -141,6 +141,27 @@ def test_status_and_clear_errors(directory: Path) -> None:
     assert "previous  none" in recsvc(directory, "status").stdout
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "cannot be read"),
+        ("[[experiment", "not TOML"),
+        ('[[experiment]]\nname = "X"', "treat"),
+    ],
+)
+def test_experiments_that_make_no_sense_stop_the_start_with_one_line(
+    directory: Path, text: str | None, reason: str
+) -> None:
+    declared = directory / "experiments.toml"
+    if text is not None:
+        declared.write_text(text)
+    refused = recsvc(directory, "serve", experiments=declared, port=0)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: the experiments")
+    assert reason in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
 def test_a_gate_refuses_unless_forced(directory: Path) -> None:
     publish(directory)
     write_artifact(directory / "smaller", small_table(40))

@@ -48,8 +48,16 @@ class Heard(list[Any]):
         self.append(told)
 
 
-def watch(tables: PublishedTables, directory: Path, *, poll: float = 0.05) -> TableWatch:
-    return TableWatch(tables, TableCache(directory), poll=poll, swapped=Heard(), refused=Heard())
+def watch(
+    tables: PublishedTables, directory: Path, *, poll: float = 0.05, refused: Heard | None = None
+) -> TableWatch:
+    return TableWatch(
+        tables,
+        TableCache(directory),
+        poll=poll,
+        swapped=Heard(),
+        refused=Heard() if refused is None else refused,
+    )
 
 
 @asynccontextmanager
@@ -119,7 +127,8 @@ async def test_a_damaged_chunk_is_refused_and_the_old_table_goes_on_serving(
 ) -> None:
     first, (manifest, data) = made(10), made(40)
     await tables.publish(*first)
-    watching = watch(tables, tmp_path)
+    refused = Heard()
+    watching = watch(tables, tmp_path, refused=refused)
     await watching.start()
     await tables.publish(manifest, data)
     key, chunk = keys.table(manifest.version), data[1024:2048]
@@ -134,7 +143,7 @@ async def test_a_damaged_chunk_is_refused_and_the_old_table_goes_on_serving(
     assert watching.source.version == first[0].version
     with pytest.raises(ArtifactError):  # remembered, not fetched again
         await watching.refresh()
-    assert len(watching._refused) == 1  # type: ignore[arg-type]
+    assert len(refused) == 1
 
     await client.hset(key, "1", chunk)
     assert (await watching.refresh(again=True)).source.version == manifest.version
@@ -203,3 +212,22 @@ async def test_two_workers_share_one_file(tables: PublishedTables, tmp_path: Pat
     await asyncio.gather(*(worker.start() for worker in workers))
     assert {worker.source.version for worker in workers} == {made(40)[0].version}
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
+
+
+async def test_trouble_is_logged_once_and_the_watch_goes_on(
+    client: Client,
+    keys: Keys,
+    tables: PublishedTables,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    manifest, data = made(40)
+    await tables.publish(manifest, data)
+    await client.hset(keys.table(manifest.version), "0", b"damaged")
+    watching = watch(tables, tmp_path, poll=0.01)
+    async with running(watching):
+        await until(lambda: "chunk 0 of table" in caplog.text)
+        await asyncio.sleep(0.2)  # some twenty polls more
+        assert caplog.text.count("the table stays as it is") == 1
+        await tables.publish(*made(10))
+        await until(lambda: watching.source.version == made(10)[0].version)

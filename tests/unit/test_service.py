@@ -340,3 +340,17 @@ async def test_an_experiment_chooses_the_policy_and_is_recorded() -> None:
         arm = sessions.events[-1]["experiments"]["TRY"]
         assert answer.policy == {"C": "contextual", "T": "popular"}[arm]
     assert {event["policy"] for event in sessions.events} == {"contextual", "popular"}
+
+
+async def test_only_next_moves_a_seeded_listener_on() -> None:
+    async def served(*, meddle: bool) -> list[int]:
+        asked = service(MemorySessions(), small_table(100), seed=5)
+        tracks = []
+        for step in range(6):
+            if meddle:
+                await asked.explain(report(step, 0.9))
+                await asked.last(report(step, 0.9, user=2))
+            tracks.append((await asked.next(report(step, 0.9))).track)
+        return tracks
+
+    assert await served(meddle=True) == await served(meddle=False)

@@ -5,17 +5,14 @@ clients that this service must answer send plain JSON with none.
 """
 
 import json
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 from fastapi import Request
-from pydantic import TypeAdapter, ValidationError
 
-from recsvc.api.problems import ProblemError, of_validation
+from recsvc.api.problems import ProblemError
 
-__all__ = ["read_body", "read_items", "read_json", "too_large"]
-
-T = TypeVar("T")
+__all__ = ["read_body", "read_items", "too_large"]
 
 _MOST_DIGITS = 20  # no id has more
 
@@ -32,15 +29,6 @@ async def read_body(request: Request, most: int) -> bytes:
             raise too_large(most)
         parts.append(part)
     return b"".join(parts)
-
-
-async def read_json(request: Request, adapter: TypeAdapter[T], most: int) -> T:
-    """Read a body and validate it; raises `ProblemError` 400, 413 or 422."""
-    body = await read_body(request, most)
-    try:
-        return adapter.validate_json(body)
-    except ValidationError as error:
-        raise of_validation(error) from error
 
 
 def read_items(body: bytes) -> list[Any]:

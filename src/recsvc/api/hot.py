@@ -2,23 +2,22 @@
 
 `POST /next/{user}` and `POST /last/{user}` with a well-formed id are answered here, in
 front of FastAPI, whose routing, dependencies and middleware cost more than the answer.
-The routes of the same paths in `listeners` describe these calls in the OpenAPI document,
-and get what is left: an id that is none, another method.
+The routes of the same paths in `listeners` describe these calls in the OpenAPI document
+and get what is left: an id that is none, another method. What is answered, and how, is the
+same function for both.
 """
 
 import logging
 import time
 from dataclasses import dataclass
 
-import orjson
 from fastapi import FastAPI
-from pydantic import ValidationError
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from recsvc.api.body import too_large
 from recsvc.api.context import Context
-from recsvc.api.listeners import REPORT, make_report, request_id
-from recsvc.api.problems import of_error, of_validation, render
+from recsvc.api.listeners import answer_last, answer_next
+from recsvc.api.problems import of_error, render
 from recsvc.table import MAX_ID
 
 __all__ = ["App"]
@@ -28,6 +27,7 @@ _log = logging.getLogger(__name__)
 _JSON = b"application/json"
 _PROBLEM = b"application/problem+json"
 _ROUTES = {"/next/": "/next/{user}", "/last/": "/last/{user}"}
+_ANSWERS = {"/next/{user}": answer_next, "/last/{user}": answer_last}
 
 
 class App(FastAPI):
@@ -39,7 +39,7 @@ class App(FastAPI):
             path: str = scope["path"]
             route, user = _ROUTES.get(path[:6]), path[6:]
             if route is not None and _is_id(user):
-                await _answer(self.state.context, route, int(user), scope, receive, send)
+                await _respond(self.state.context, route, int(user), scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
 
@@ -53,13 +53,17 @@ class _Headers:
     request_id: str = ""
 
 
-async def _answer(
+async def _respond(
     ctx: Context, route: str, user: int, scope: Scope, receive: Receive, send: Send
 ) -> None:
     started = time.perf_counter()
     headers: list[tuple[bytes, bytes]] = []
     try:
-        content = await _call(ctx, route, user, scope, receive)
+        found = _read_headers(scope)
+        body = await _read_body(receive, found.length, ctx.settings.body_max)
+        if body is None:
+            return
+        content = await _ANSWERS[route](ctx, user, body, found.request_id, found.key)
         status, kind = 200, _JSON
     except Exception as error:  # the edge: whatever it is, the caller gets a problem
         problem = of_error(error)
@@ -67,31 +71,10 @@ async def _answer(
         headers = problem.raw_headers()
         if status == 500:
             _log.exception("a bug")
-    if content is not None:
-        headers += [(b"content-type", kind), (b"content-length", b"%d" % len(content))]
-        start: Message = {"type": "http.response.start", "status": status, "headers": headers}
-        await send(start)
-        await send({"type": "http.response.body", "body": content})
+    headers += [(b"content-type", kind), (b"content-length", b"%d" % len(content))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
     ctx.metrics.responded(route, status, started)
-
-
-async def _call(
-    ctx: Context, route: str, user: int, scope: Scope, receive: Receive
-) -> bytes | None:
-    """Return the answer as JSON, None when the caller has gone."""
-    headers = _read_headers(scope)
-    body = await _read_body(receive, headers.length, ctx.settings.body_max)
-    if body is None:
-        return None
-    try:
-        heard = REPORT.validate_json(body)
-    except ValidationError as error:
-        raise of_validation(error) from error
-    report = make_report(user, heard, request_id(headers.request_id), headers.key)
-    if route == "/next/{user}":
-        return orjson.dumps(await ctx.service.next(report))
-    await ctx.service.last(report)
-    return b'{"user":%d}' % user
 
 
 def _read_headers(scope: Scope) -> _Headers:

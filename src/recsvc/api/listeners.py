@@ -7,12 +7,14 @@ from dataclasses import asdict
 from secrets import token_hex
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Header, Request
+from fastapi.responses import Response
 from pydantic import TypeAdapter, ValidationError
 
 from recsvc import session
 from recsvc.api import schemas
-from recsvc.api.body import read_body, read_items, read_json
+from recsvc.api.body import read_body, read_items
 from recsvc.api.context import Context, Ctx
 from recsvc.api.json import JSONResponse
 from recsvc.api.problems import Fault, ProblemError, describe, of_validation, responses
@@ -20,11 +22,11 @@ from recsvc.explanation import Explanation, PoolExplanation
 from recsvc.policy import CONTEXTUAL, PERSONAL
 from recsvc.recommenders.source import Source
 
-__all__ = ["REPORT", "make_report", "request_id", "router"]
+__all__ = ["answer_last", "answer_next", "router"]
 
 router = APIRouter()
 
-REPORT = TypeAdapter(schemas.Report)
+_REPORT = TypeAdapter(schemas.Report)
 _ITEM = TypeAdapter(schemas.BatchItem)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _LONGEST_KEY = 255
@@ -54,17 +56,15 @@ def _body(model: type[Any], *, many: bool = False) -> dict[str, Any]:
 )
 async def next_track(
     user: schemas.PathId, request: Request, ctx: Ctx, idempotency_key: IdempotencyKey = None
-) -> JSONResponse:
+) -> Response:
     """Report the track just heard and the fraction played; get the track to play next.
 
     The body is read as JSON with or without a content type. A track served or reported
     in a session is not served again in it while an unheard one is left.
     """
-    body = await read_json(request, REPORT, ctx.settings.body_max)
-    report = make_report(
-        user, body, request_id(request.headers.get("x-request-id", "")), idempotency_key
-    )
-    return JSONResponse(asdict(await ctx.service.next(report)))
+    body = await read_body(request, ctx.settings.body_max)
+    content = await answer_next(ctx, user, body, _given_id(request), idempotency_key)
+    return Response(content, media_type="application/json")
 
 
 @router.post(
@@ -76,15 +76,11 @@ async def next_track(
 )
 async def last_track(
     user: schemas.PathId, request: Request, ctx: Ctx, idempotency_key: IdempotencyKey = None
-) -> JSONResponse:
+) -> Response:
     """Report the last track of a session; the next call begins a new one."""
-    body = await read_json(request, REPORT, ctx.settings.body_max)
-    await ctx.service.last(
-        make_report(
-            user, body, request_id(request.headers.get("x-request-id", "")), idempotency_key
-        )
-    )
-    return JSONResponse({"user": user})
+    body = await read_body(request, ctx.settings.body_max)
+    content = await answer_last(ctx, user, body, _given_id(request), idempotency_key)
+    return Response(content, media_type="application/json")
 
 
 @router.post(
@@ -102,9 +98,7 @@ async def next_tracks(request: Request, ctx: Ctx) -> JSONResponse:
     items = read_items(await read_body(request, ctx.settings.body_max))
     if len(items) > ctx.settings.batch_max:
         raise ProblemError(422, f"a batch may have at most {ctx.settings.batch_max} items")
-    return JSONResponse(
-        await _answer_all(items, request_id(request.headers.get("x-request-id", "")), ctx)
-    )
+    return JSONResponse(await _answer_all(items, _request_id(_given_id(request)), ctx))
 
 
 @router.post(
@@ -116,20 +110,19 @@ async def next_tracks(request: Request, ctx: Ctx) -> JSONResponse:
 )
 async def explain(user: schemas.PathId, request: Request, ctx: Ctx) -> JSONResponse:
     """List every candidate with its weight, exclusion and chance. Changes nothing."""
-    body = await read_json(request, REPORT, ctx.settings.body_max)
+    body = await read_body(request, ctx.settings.body_max)
+    report = _read_report(user, body, _given_id(request), None)
     source = ctx.tables.source
-    explained = await ctx.service.explain(
-        make_report(user, body, request_id(request.headers.get("x-request-id", "")), None)
-    )
+    explained = await ctx.service.explain(report)
     return JSONResponse(
         {
             "user": user,
-            "track": body.track,
-            "time": body.time,
+            "track": report.track,
+            "time": report.time,
             "policy": explained.policy,
             "table_version": explained.table_version,
             "last_recommender": explained.last_recommender,
-            "why": _why(explained, body.time, ctx.settings.switch_threshold),
+            "why": _why(explained, report.time, ctx.settings.switch_threshold),
             "answered_by": explained.answered_by,
             "pools": [_pool(pool, source) for pool in explained.pools],
         }
@@ -162,18 +155,39 @@ async def erase(user: schemas.PathId, ctx: Ctx) -> JSONResponse:
     return JSONResponse({"user": user, **asdict(receipt)})
 
 
-def request_id(given: str) -> str:
-    """Keep the caller's X-Request-ID where it is harmless to log; else make one."""
-    return given if _REQUEST_ID.fullmatch(given) else token_hex(8)
+async def answer_next(
+    ctx: Context, user: int, body: bytes, given_id: str, key: str | None
+) -> bytes:
+    """Answer POST /next/{user}: from the body of the request to that of the response."""
+    return orjson.dumps(await ctx.service.next(_read_report(user, body, given_id, key)))
 
 
-def make_report(
-    user: int, body: schemas.Report, request_id: str, key: str | None
-) -> session.Report:
-    """Put a report together; raises `ProblemError` for a key of a wrong length."""
+async def answer_last(
+    ctx: Context, user: int, body: bytes, given_id: str, key: str | None
+) -> bytes:
+    """Answer POST /last/{user}, likewise."""
+    await ctx.service.last(_read_report(user, body, given_id, key))
+    return b'{"user":%d}' % user
+
+
+def _read_report(user: int, body: bytes, given_id: str, key: str | None) -> session.Report:
+    """Make a report of a request; raises `ProblemError` 400 or 422."""
     if key is not None and not 0 < len(key) <= _LONGEST_KEY:
         raise ProblemError(422, f"an Idempotency-Key has 1 to {_LONGEST_KEY} characters")
-    return session.Report(user, body.track, body.time, request_id, key)
+    try:
+        heard = _REPORT.validate_json(body)
+    except ValidationError as error:
+        raise of_validation(error) from error
+    return session.Report(user, heard.track, heard.time, _request_id(given_id), key)
+
+
+def _given_id(request: Request) -> str:
+    return request.headers.get("x-request-id", "")
+
+
+def _request_id(given: str) -> str:
+    """Keep the caller's X-Request-ID where it is harmless to log; else make one."""
+    return given if _REQUEST_ID.fullmatch(given) else token_hex(8)
 
 
 async def _answer_all(items: Sequence[Any], call_id: str, ctx: Context) -> list[Any]:
@@ -186,12 +200,12 @@ async def _answer_all(items: Sequence[Any], call_id: str, ctx: Context) -> list[
         except ValidationError as error:
             answers[position] = describe(of_validation(error).fault)
         else:
-            report = make_report(body.user, body, f"{call_id}:{position}", None)
+            report = session.Report(body.user, body.track, body.time, f"{call_id}:{position}")
             by_user.setdefault(body.user, []).append((position, report))
 
     async def answer(reports: list[tuple[int, session.Report]]) -> None:
         for position, report in reports:
-            answers[position] = asdict(await ctx.service.next(report))
+            answers[position] = await ctx.service.next(report)  # orjson writes dataclasses
 
     await asyncio.gather(*(answer(reports) for reports in by_user.values()))
     return answers

@@ -18,11 +18,11 @@ from recsvc.policy import (
     Pool,
     Sample,
     draw,
-    switch,
 )
+from recsvc.recommenders.ensemble import Ensemble
 from recsvc.recommenders.source import Source
 
-__all__ = ["STICKY_ARTIST", "Chain", "Offer", "RandomTrack", "Switching", "baselines"]
+__all__ = ["STICKY_ARTIST", "Chain", "Offer", "RandomTrack", "baselines"]
 
 STICKY_ARTIST = "sticky_artist"
 
@@ -68,25 +68,9 @@ class Chain:
 
     def plan(self, source: Source, user: int, track: int, time: float, rng: Random) -> Plan:
         """Plan the same order for every state of the session."""
-        pools = _pools(self.offers, source, user, track, rng, memory=self.memory)
+        offered = [(name, offer(source, user, track)) for name, offer in self.offers]
+        pools = tuple(Pool(name, found, draw(found, rng), self.memory) for name, found in offered)
         return Plan(pools, {None: tuple(range(len(pools)))})
-
-
-class Switching:
-    """The control with the switch rule: contextual or personal, whichever is doing well."""
-
-    name = "switching"
-    offers: tuple[Offer, ...] = ((CONTEXTUAL, _top), (PERSONAL, _personal), (POPULAR, _popular))
-
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
-
-    def plan(self, source: Source, user: int, track: int, time: float, rng: Random) -> Plan:
-        """Plan by the switch rule; nothing is remembered."""
-        pools = _pools(self.offers, source, user, track, rng, memory=False)
-        order = {CONTEXTUAL: (0, 1, 2), PERSONAL: (1, 0, 2)}
-        states = (CONTEXTUAL, PERSONAL, None)
-        return Plan(pools, {last: order[switch(last, time, self.threshold)] for last in states})
 
 
 class RandomTrack:
@@ -102,7 +86,7 @@ class RandomTrack:
         return Plan((sample,), {None: (0,)})
 
 
-def baselines(switch_threshold: float) -> tuple[Chain | Switching | RandomTrack, ...]:
+def baselines(switch_threshold: float) -> tuple[Chain | Ensemble | RandomTrack, ...]:
     """Make them all."""
     popular = (POPULAR, _popular)
     return (
@@ -114,12 +98,10 @@ def baselines(switch_threshold: float) -> tuple[Chain | Switching | RandomTrack,
         Chain("weighted", (CONTEXTUAL, _top_weighted), popular, memory=False),
         Chain("filtered", (CONTEXTUAL, _neighbours_evenly), popular, memory=False),
         Chain("remembering", (CONTEXTUAL, _top), popular),
-        Switching(switch_threshold),
+        Ensemble(
+            switch_threshold,
+            name="switching",
+            contextual=lambda source, track: source.top(track),
+            memory=False,
+        ),
     )
-
-
-def _pools(
-    offers: tuple[Offer, ...], source: Source, user: int, track: int, rng: Random, *, memory: bool
-) -> tuple[Pool, ...]:
-    offered = [(name, offer(source, user, track)) for name, offer in offers]
-    return tuple(Pool(name, found, draw(found, rng), memory) for name, found in offered)

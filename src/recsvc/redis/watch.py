@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from recsvc.artifact import Manifest
 from recsvc.cache import TableCache
-from recsvc.errors import ArtifactError, NotPublishedError, RecsvcError, StoreUnavailableError
+from recsvc.errors import ArtifactError, NotPublishedError, RecsvcError
 from recsvc.recommenders.source import Source
 from recsvc.redis.tables import Live, PublishedTables
 from recsvc.table import Table, empty
@@ -59,6 +59,7 @@ class TableWatch:
         self._swapped = swapped
         self._refused = refused
         self._bad: dict[str, str] = {}
+        self._complaint = ""
         self._turn = asyncio.Lock()
         self.live = Live(None, None)  # as last seen
 
@@ -73,6 +74,7 @@ class TableWatch:
             await self.refresh()
         except RecsvcError as error:
             _log.warning("no table from Redis: %s", error)
+            self._complaint = str(error)
         if self.loaded.manifest is None:
             await self._start_from_disk()
 
@@ -119,8 +121,13 @@ class TableWatch:
     async def _refresh_quietly(self) -> None:
         try:
             await self.refresh()
-        except (NotPublishedError, ArtifactError, StoreUnavailableError) as error:
-            _log.debug("the table stays as it is: %s", error)
+        except (RecsvcError, OSError) as error:
+            # An outage or a bad table is news once, not at every poll.
+            if str(error) != self._complaint:
+                _log.warning("the table stays as it is: %s", error)
+            self._complaint = str(error)
+        else:
+            self._complaint = ""
 
     async def _adopt(self, version: str, live: Live) -> None:
         manifest = await self.published.manifest(version)
@@ -154,8 +161,8 @@ class TableWatch:
 
     async def _start_from_disk(self) -> None:
         manifest = await asyncio.to_thread(self.cache.remembered)
-        table = await self._open_or_none(manifest) if manifest else None
-        if manifest and table:
+        table = await self._open_or_none(manifest) if manifest is not None else None
+        if manifest is not None and table is not None:
             await self._swap(table, manifest)
             _log.warning("serving table %s from disk", manifest.version)
 
