@@ -15,6 +15,7 @@ from precompute.evaluation.cli import app as evaluation
 from precompute.factorisation import Settings as Factorisation
 from precompute.progress import Progress
 from precompute.simulation.cli import app as simulation
+from precompute.simulation.trials_cli import app as trials
 from recsvc import artifact
 from recsvc.cli import publish
 from recsvc.errors import RecsvcError
@@ -24,11 +25,13 @@ __all__ = ["app"]
 app = typer.Typer(
     help="The offline half of recsvc: from a listening log to a table.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 app.command()(publish)
 app.add_typer(simulation)
+app.add_typer(trials)
 app.add_typer(evaluation)
 
 

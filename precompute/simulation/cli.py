@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -12,37 +11,32 @@ import numpy as np
 import numpy.typing as npt
 import typer
 import uvloop
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from precompute.errors import SimulationError
 from precompute.simulation.batch import BatchPolicy, simulate
 from precompute.simulation.client import HttpClient
-from precompute.simulation.compare import CONTROL, Result, compare, policy_names
+from precompute.simulation.console import (
+    CONSOLE,
+    Family,
+    Limit,
+    Seed,
+    SessionCount,
+    Steps,
+    WorldDirectory,
+    load_world,
+    plainly,
+    progress_bar,
+)
 from precompute.simulation.demo import write_demo
 from precompute.simulation.drive import Driven, drive
 from precompute.simulation.generate import RANDOM_TIME, generate
-from precompute.simulation.ladder import run_ladder
 from precompute.simulation.listener import MAX_STEPS
 from precompute.simulation.logs import write_log
 from precompute.simulation.policies import Oracle, RandomTracks, TasteMix
 from precompute.simulation.world import World
-from recsvc import artifact
-from recsvc.errors import RecsvcError
-from recsvc.recommenders.source import Source
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Simulated listeners.", no_args_is_help=True)
-_console = Console(stderr=True)
-
-
-class Family(StrEnum):
-    """How the tastes of a generated world are shaped."""
-
-    GENRES = "genres"
-    SMOOTH = "smooth"
 
 
 class Policy(StrEnum):
@@ -51,13 +45,6 @@ class Policy(StrEnum):
     RANDOM = "random"
     TASTE = "taste"
     ORACLE = "oracle"
-
-
-Seed = Annotated[int, typer.Option(help="The same seed gives the same result.")]
-WorldDirectory = Annotated[Path, typer.Option("--world", help="Directory of a world.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only so many listeners, the first.")]
-SessionCount = Annotated[int, typer.Option(min=1, help="Sessions of each listener.")]
-Steps = Annotated[int, typer.Option(min=1, help="Recommendations that end a session.")]
 
 
 @app.command()
@@ -73,7 +60,7 @@ def world(
     seed: Seed = 0,
 ) -> None:
     """Make a world of tracks and listeners."""
-    with _plainly():
+    with plainly():
         made = generate(tracks, listeners, family=family, seed=seed, random_time=random_time)
         made.save(output)
     artists = len(made.catalogue.artist_names)
@@ -96,9 +83,9 @@ def listen(
     seed: Seed = 0,
 ) -> None:
     """Write the log of a policy that runs in process: a cold log, or the oracle's."""
-    made = _load(world_directory)
+    made = load_world(world_directory)
     rows = _rows(made, listeners)[skip:]
-    with _progress("sessions", len(rows) * sessions) as progress:
+    with progress_bar("sessions", len(rows) * sessions) as progress:
         plays = simulate(
             made,
             _policy(policy, made, seed, max_steps),
@@ -136,7 +123,7 @@ def send(
     seed: Seed = 0,
 ) -> None:
     """Send the listeners of a world to a service and say how long they stayed."""
-    made = _load(world_directory)
+    made = load_world(world_directory)
     rows = _rows(made, listeners)
 
     async def run(file: BinaryIO | None, progress: Callable[[int], None]) -> Driven:
@@ -155,7 +142,7 @@ def send(
 
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(log.open("wb")) if log else None
-        progress = stack.enter_context(_progress("sessions", len(rows) * sessions))
+        progress = stack.enter_context(progress_bar("sessions", len(rows) * sessions))
         driven = _await(run(file, progress))
     _tell(driven)
     if driven.failures:
@@ -180,99 +167,6 @@ def demo_log(
     typer.echo(f"{made.catalogue}: {made.tracks:,} tracks")
 
 
-@contextlib.contextmanager
-def _plainly() -> Iterator[None]:
-    """Say what went wrong in one line, without a traceback."""
-    try:
-        yield
-    except (RecsvcError, OSError) as error:
-        _console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-
-
-def _load(directory: Path) -> World:
-    with _plainly():
-        return World.load(directory)
-
-
-@app.command("compare")
-def compare_policies(
-    *,
-    world_directory: WorldDirectory,
-    table: Annotated[Path, typer.Option("--artifact", help="What the policies answer from.")],
-    policies: Annotated[
-        list[str] | None, typer.Option("--policy", help="Only these, and the control.")
-    ] = None,
-    listeners: Annotated[int, typer.Option(min=2, help="The first of the world.")] = 10_000,
-    max_steps: Steps = MAX_STEPS,
-    seed: Seed = 0,
-) -> None:
-    """Compare the service's policies in process: one session a listener with each."""
-    try:
-        made = _load(world_directory)
-        manifest, _, arrays = artifact.read(table)
-        names = policies or policy_names()
-        if unknown := sorted({*names} - {*policy_names()}):
-            raise SimulationError(
-                f"no policy {unknown[0]!r}; there are {', '.join(policy_names())}"
-            )
-        source = Source(arrays, manifest.version)
-        with _progress("policies", len({*names, CONTROL})) as progress:
-            results = compare(
-                made,
-                source,
-                names,
-                listeners=listeners,
-                max_steps=max_steps,
-                seed=seed,
-                progress=progress,
-            )
-    except RecsvcError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-    _show(results)
-
-
-@app.command()
-def experiment(
-    *,
-    output: Annotated[Path, typer.Option(help="Directory for everything that is made.")],
-    tracks: Annotated[int, typer.Option(min=100)] = 20_000,
-    listeners: Annotated[int, typer.Option(min=10, help="About a tenth a policy.")] = 20_000,
-    cold_sessions: Annotated[
-        int, typer.Option(min=1, help="Sessions a listener in the log to train on.")
-    ] = 10,
-    family: Annotated[Family, typer.Option(help="Clusters, or a continuum.")] = Family.GENRES,
-    seed: Seed = 0,
-) -> None:
-    """Run the whole loop: world, cold log, table, every policy over HTTP, report."""
-    try:
-        run_ladder(
-            output,
-            tracks=tracks,
-            listeners=listeners,
-            cold_sessions=cold_sessions,
-            family=family,
-            seed=seed,
-        )
-    except RecsvcError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _show(results: list[Result]) -> None:
-    table = Table("policy", title="Sum of time in a session", title_justify="left")
-    for name in ("mean", "median", "effect on the mean", "95% interval", "at the cap"):
-        table.add_column(name, justify="right")
-    for r in results:
-        effect = "control" if r.effect is None else f"{r.effect:+.1f}%"
-        interval = "" if r.low is None else f"{r.low:+.1f}% to {r.high:+.1f}%"
-        table.add_row(
-            r.policy, f"{r.mean:.3f}", f"{r.median:.2f}", effect, interval, f"{r.capped:.1%}"
-        )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-
-
 def _rows(made: World, limit: int | None) -> npt.NDArray[np.int64]:
     return np.arange(min(limit or len(made.listeners), len(made.listeners)))
 
@@ -295,7 +189,7 @@ def _await(work: Coroutine[Any, Any, Driven]) -> Driven:
 def _tell(driven: Driven) -> None:
     """Say how it went; a person reads failures first."""
     if driven.failures:
-        _console.print(f"[red]{len(driven.failures):,} sessions failed[/]; {driven.failures[0]}")
+        CONSOLE.print(f"[red]{len(driven.failures):,} sessions failed[/]; {driven.failures[0]}")
     if not len(driven.plays.sessions):
         return
     times = driven.plays.session_times
@@ -307,12 +201,3 @@ def _tell(driven: Driven) -> None:
         f" tracks {driven.plays.lengths.mean():.2f},"
         f" latency p50 {p50:.1f} ms, p99 {p99:.1f} ms"
     )
-
-
-@contextlib.contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on standard error while the block runs; yields what to tell it."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)

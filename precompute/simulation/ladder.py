@@ -18,11 +18,13 @@ from pathlib import Path
 import typer
 
 from precompute.errors import SimulationError
+from precompute.simulation.compare import CONTROL, policy_names
+from recsvc.experiment import parse
 
 __all__ = ["run_ladder"]
 
-EXPERIMENT, CONTROL = "LADDER", "contextual"
-_ARMS = 10
+EXPERIMENT = "LADDER"
+_DECLARED = files("precompute.simulation").joinpath("ladder.toml")
 _START_SECONDS = 60.0
 
 # Nothing may be cut short here: a degraded answer would be a different experiment.
@@ -39,7 +41,8 @@ def run_ladder(
     """
     world, artifact = directory / "world", directory / "artifact"
     cold, events, oracle = (directory / f"{n}.jsonl" for n in ("cold", "events", "oracle"))
-    driven = listeners * _ARMS // (_ARMS + 1)  # the others are the oracle's
+    arms = len(parse(_DECLARED.read_text(), policy_names()).experiments[0].treatments)
+    driven = listeners * arms // (arms + 1)  # the others are the oracle's
     seeded = ["--seed", seed]
     _precompute(
         "world", "--output", world, "--tracks", tracks, "--listeners", listeners,
@@ -68,7 +71,7 @@ def run_ladder(
 @contextmanager
 def _service(data_dir: Path, artifact: Path, seed: int) -> Iterator[str]:
     """Publish an artifact and serve it with the experiment on, on a port of its own."""
-    with as_file(files("precompute.simulation").joinpath("ladder.toml")) as declared:
+    with as_file(_DECLARED) as declared:
         port = _free_port()
         settings = _PATIENT | {
             "RECSVC_DATA_DIR": str(data_dir),
