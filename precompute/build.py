@@ -10,7 +10,10 @@ from precompute import contextual, neighbours, personal, popular, sessions
 from precompute.bilinear import Model
 from precompute.catalogue import Catalogue
 from precompute.contextual import Settings as ContextualSettings
+from precompute.errors import TrainingError
 from precompute.factorisation import Settings as Factorisation
+from precompute.inference.parameters import Settings as InferenceSettings
+from precompute.inference.train import Trained, train
 from precompute.log import Log
 from precompute.neighbours import Settings as NeighboursSettings
 from precompute.personal import Settings as PersonalSettings
@@ -33,6 +36,8 @@ class Settings:
     neighbours: NeighboursSettings = field(default_factory=NeighboursSettings)
     personal: PersonalSettings = field(default_factory=PersonalSettings)
     popular: PopularSettings = field(default_factory=PopularSettings)
+    inference: InferenceSettings | None = field(default_factory=InferenceSettings)
+    """Of the session model; None makes a table without one."""
     seed: int = 0
     """Of all that is random. The same log, settings and seed give the same table on the
     same kind of machine with the same number of threads."""
@@ -56,10 +61,12 @@ def build(
     catalogue: Catalogue,
     settings: Settings | None = None,
     progress: Progress | None = None,
+    live: Table | None = None,
 ) -> Build:
-    """Train both models on a log and make the table.
+    """Train the models on a log and make the table.
 
-    Events of tracks that the catalogue lacks teach nothing and are in no list. Raises
+    The session model starts from that of `live`, where there is one. Events of tracks that the
+    catalogue lacks teach nothing and are in no list. Raises
     `TrainingError` when there is nothing to learn from.
     """
     settings, progress = settings or Settings(), progress or Progress()
@@ -89,6 +96,7 @@ def build(
         )
     with progress.step("personal lists", len(arranged.users)) as advance:
         own = personal.lists(taste, settings.personal, advance)
+    inferring = _infer(arranged, catalogue, settings, progress, live)
     heard = popular.most_heard(statistics, settings.popular)
     table = Table(
         tracks=catalogue.tracks,
@@ -110,6 +118,7 @@ def build(
         personal_weights=own.weights,
         plays=statistics.plays,
         mean_time=statistics.mean_time,
+        **(inferring.arrays if inferring else {}),
     )
     metrics = {
         "events": float(len(log)),
@@ -122,11 +131,38 @@ def build(
     }
     metrics |= {f"contextual_{name}": value for name, value in context.metrics.items()}
     metrics |= {f"personal_{name}": value for name, value in taste.metrics.items()}
+    if inferring and inferring.quality:
+        metrics |= {f"session_{n}": value for n, value in inferring.quality.metrics().items()}
     speed = {
         name: model.rows / max(model.seconds, 1e-9)
         for name, model in (("contextual", context), ("personal", taste))
     }
     return Build(table, context, taste, metrics, speed)
+
+
+def _infer(
+    arranged: sessions.Sessions,
+    catalogue: Catalogue,
+    settings: Settings,
+    progress: Progress,
+    live: Table | None,
+) -> Trained | None:
+    """Fit the session model, if it is wanted and the log has sessions to learn from."""
+    if settings.inference is None:
+        return None
+    passes = settings.inference.passes(warm=live is not None) + settings.inference.finishing
+    with progress.step("session model", passes * arranged.count) as advance:
+        try:
+            return train(
+                arranged,
+                catalogue,
+                settings.inference,
+                seed=settings.seed,
+                live=live,
+                on_sessions=advance,
+            )
+        except TrainingError:
+            return None  # only sessions of one track: nothing to infer, but popular tracks
 
 
 def export(built: Build, directory: Path, settings: Settings) -> Manifest:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from precompute import build, catalogue, contextual, log, neighbours, personal, 
 from precompute import sessions as session
 from precompute.evaluation.cli import app as evaluation
 from precompute.factorisation import Settings as Factorisation
+from precompute.inference.parameters import Settings as InferenceSettings
 from precompute.progress import Progress
 from precompute.simulation.cli import app as simulation
 from precompute.simulation.trials_cli import app as trials
@@ -37,7 +39,14 @@ app.add_typer(evaluation)
 
 # --- train and show ------------------------------------------------------------------------------
 
-_MODEL, _TABLE, _RUN = "Contextual model", "Tables", "Run"
+_MODEL, _SESSION, _TABLE, _RUN = "Contextual model", "Session model", "Tables", "Run"
+
+
+class ModelName(StrEnum):
+    """What a policy needs to be learnt."""
+
+    ENSEMBLE = "ensemble"
+    SESSION = "session"
 
 
 @app.command()
@@ -59,6 +68,17 @@ def train(
             help="JSON lines of track, artist, title. Without it the catalogue is what the "
             "log names, and no artist is known.",
         ),
+    ] = None,
+    model: Annotated[
+        list[ModelName] | None,
+        typer.Option(
+            help="What to learn; may be given more than once. The tables of the ensemble are "
+            "always made, since every policy falls back on them. [default: both]",
+        ),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="An artifact whose session model to start from: half the passes."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same input, same seed, same table.")] = 0,
     dimensions: Annotated[
@@ -89,6 +109,13 @@ def train(
             rich_help_panel=_MODEL,
         ),
     ] = 0.5,
+    session_dimensions: Annotated[
+        int,
+        typer.Option(min=1, help="Length of a track's vector.", rich_help_panel=_SESSION),
+    ] = 32,
+    session_iterations: Annotated[
+        int, typer.Option(min=1, help="Passes over the log.", rich_help_panel=_SESSION)
+    ] = 10,
     valid_share: Annotated[
         float,
         typer.Option(
@@ -151,6 +178,9 @@ def train(
         neighbours=neighbours.Settings(threshold=threshold, temperature=temperature),
         personal=personal.Settings(temperature=personal_temperature),
         popular=popular.Settings(size=popular_size),
+        inference=InferenceSettings(dimensions=session_dimensions, iterations=session_iterations)
+        if ModelName.SESSION in (model or ModelName)
+        else None,
         seed=seed,
     )
     torch.set_num_threads(threads)
@@ -163,7 +193,8 @@ def train(
         report.broken_lines(errors, events)
         with progress.step("read catalogue"):
             known = catalogue.read(tracks) if tracks else catalogue.from_log(events)
-        built = build.build(events, known, settings, progress)
+        live = artifact.read(start)[2] if start else None
+        built = build.build(events, known, settings, progress, live)
         with progress.step("write"):
             manifest = build.export(built, output, settings)
         report.summary(console, built, manifest, progress.seconds, output)

@@ -55,6 +55,8 @@ class Log:
     """How many of them were left out."""
     samples: tuple[Broken, ...] = ()
     """The first 20 of the broken ones."""
+    forgotten: int = 0
+    """Events dropped because their listener asked to be forgotten later."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -68,7 +70,8 @@ def read(
     """Read files, and the log files of directories in the order of their names.
 
     A file is JSON lines, compressed if its name ends in .gz, .zst, .bz2 or .lz4, or
-    Parquet when its name ends in .parquet. Keys other than those of `Log` are ignored.
+    Parquet when its name ends in .parquet. Keys other than those of `Log` are ignored. A line
+    of `timestamp`, `user` and the message `forget` drops the listener's events up to then.
     `on_bytes` is told how many bytes of the files have been read since the last call.
     Raises `LogError` when a file cannot be read, when too many lines are broken, and
     when no event is left.
@@ -127,9 +130,26 @@ def _join(blocks: list[Block]) -> Log:
         for name, kind in Block.KINDS.items()
     }
     samples = [sample for block in blocks for sample in block.samples]
+    kept = ~_forgotten(columns)
+    del columns["forgotten"], columns["forgotten_at"]
     return Log(
-        **columns,
+        **{name: column[kept] for name, column in columns.items()},
+        forgotten=int((~kept).sum()),
         lines=sum(block.lines for block in blocks),
         broken=sum(block.broken for block in blocks),
         samples=tuple(samples[:20]),
     )
+
+
+def _forgotten(columns: dict[str, Array]) -> Array:
+    """Tell of each event whether its listener asked to be forgotten at that time or later.
+
+    The last such request of a listener counts, wherever in the files it stands.
+    """
+    order = np.lexsort((columns["forgotten_at"], columns["forgotten"]))
+    users, at = columns["forgotten"][order], columns["forgotten_at"][order]
+    if not len(users):
+        return np.zeros(len(columns["user"]), bool)
+    last = np.searchsorted(users, columns["user"], side="right") - 1
+    asked = (last >= 0) & (users[last] == columns["user"])
+    return np.asarray(asked & (columns["timestamp"] <= at[last]))

@@ -65,6 +65,8 @@ class Block:
         "time": np.float32,
         "is_last": np.bool_,
         "recommendation": np.int64,
+        "forgotten": np.int64,
+        "forgotten_at": np.int64,
     }
 
     timestamp: Array
@@ -73,6 +75,9 @@ class Block:
     time: Array
     is_last: Array
     recommendation: Array
+    forgotten: Array
+    """Listeners who asked to be forgotten, and beside it the timestamps of when they did."""
+    forgotten_at: Array
     lines: int
     broken: int
     samples: list[Broken]
@@ -153,6 +158,7 @@ def _select(table: pa.Table, file: str, first: int) -> Block:
     time = _numbers(table["time"], np.nan)
     user, track = _numbers(table["user"], -1), _numbers(table["track"], -1)
     is_last = _booleans(pc.equal(message, "last"))
+    forget = _booleans(pc.equal(message, "forget")) & (timestamp >= 0) & (user >= 0)
     bad = {
         "timestamp is missing or not milliseconds": ~(
             (timestamp >= 0) & (timestamp < MAX_TIMESTAMP)
@@ -162,10 +168,11 @@ def _select(table: pa.Table, file: str, first: int) -> Block:
         "time is missing or not in 0..1": ~((time >= 0) & (time <= 1)),
         'message is neither "next" nor "last"': ~(is_last | _booleans(pc.equal(message, "next"))),
     }
-    good = ~np.logical_or.reduce(list(bad.values()))
+    wrong = np.logical_or.reduce(list(bad.values())) & ~forget
+    good = ~(wrong | forget)
     samples = [
         Broken(file, first + int(row), next(why for why, rows in bad.items() if rows[row]))
-        for row in np.flatnonzero(~good)[:SAMPLES]
+        for row in np.flatnonzero(wrong)[:SAMPLES]
     ]
     return Block(
         timestamp=np.rint(timestamp[good]).astype(np.int64),
@@ -174,8 +181,10 @@ def _select(table: pa.Table, file: str, first: int) -> Block:
         time=time[good].astype(np.float32),
         is_last=is_last[good],
         recommendation=_numbers(table["recommendation"], -1)[good],
+        forgotten=user[forget],
+        forgotten_at=np.rint(timestamp[forget]).astype(np.int64),
         lines=len(table),
-        broken=len(table) - int(good.sum()),
+        broken=int(wrong.sum()),
         samples=samples,
     )
 

@@ -58,19 +58,36 @@ def read(
 ) -> Events:
     """Read JSON lines, and say for each event which treatment of `experiment` it had.
 
-    Paths are files, or directories of them. Raises `LogError`, with file and line, for a
+    Paths are files, or directories of them. Events of a listener who asked to be forgotten
+    later are left out. Raises `LogError`, with file and line, for a
     line that is no event, and when there is none at all.
     """
     rows: list[tuple[Any, ...]] = []
+    forgotten: dict[int, int] = {}
     for path in files([paths] if isinstance(paths, Path) else paths):
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 on_bytes(len(line))
-                if not line.isspace():
+                if line.isspace():
+                    continue
+                if b'"forget"' in line and (asked := _forget(line)) is not None:
+                    forgotten[asked[1]] = max(asked[0], forgotten.get(asked[1], 0))
+                else:
                     rows.append(_row(path, number, line, experiment))
+    rows = [row for row in rows if row[0] > forgotten.get(row[1], -1)]
     if not rows:
         raise LogError("there is no event in the log")
     return _arrange(rows)
+
+
+def _forget(line: bytes) -> tuple[int, int] | None:
+    """Return when which listener asked to be forgotten; None for any other event."""
+    try:
+        event = orjson.loads(line)
+        found = int(event["timestamp"]), int(event["user"])
+        return found if event["message"] == "forget" else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _row(path: Path, number: int, line: bytes, experiment: str | None) -> tuple[Any, ...]:

@@ -39,6 +39,9 @@ __all__ = ["app"]
 app = typer.Typer(help="Simulated listeners.", no_args_is_help=True)
 
 
+Skip = Annotated[int, typer.Option(min=0, help="Leave out so many listeners, the first.")]
+
+
 class Policy(StrEnum):
     """A policy that runs in process."""
 
@@ -76,7 +79,7 @@ def listen(
     listeners: Limit = None,
     sessions: SessionCount = 1,
     max_steps: Steps = MAX_STEPS,
-    skip: Annotated[int, typer.Option(min=0, help="Leave out so many, the first.")] = 0,
+    skip: Skip = 0,
     experiment: Annotated[
         str | None, typer.Option(help="Write the policy down as a treatment of it (.jsonl).")
     ] = None,
@@ -115,6 +118,7 @@ def send(
     url: Annotated[str, typer.Option(help="Where the service answers.")] = "http://127.0.0.1:8000",
     listeners: Limit = None,
     sessions: SessionCount = 1,
+    skip: Skip = 0,
     max_steps: Steps = MAX_STEPS,
     concurrency: Annotated[int, typer.Option(min=1, help="Listeners at a time.")] = 1000,
     connections: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 64,
@@ -124,7 +128,7 @@ def send(
 ) -> None:
     """Send the listeners of a world to a service and say how long they stayed."""
     made = load_world(world_directory)
-    rows = _rows(made, listeners)
+    rows = _rows(made, listeners)[skip:]
 
     async def run(file: BinaryIO | None, progress: Callable[[int], None]) -> Driven:
         async with HttpClient(url, connections=connections, timeout=timeout) as client:

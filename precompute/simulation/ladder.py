@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -19,78 +20,128 @@ import typer
 
 from precompute.errors import SimulationError
 from precompute.simulation.compare import CONTROL, policy_names
+from precompute.simulation.world import World
 from recsvc.experiment import parse
+from recsvc.recommenders.session import SESSION
 
-__all__ = ["run_ladder"]
+__all__ = ["Trial", "run_ladder"]
 
 EXPERIMENT = "LADDER"
 _DECLARED = files("precompute.simulation").joinpath("ladder.toml")
 _START_SECONDS = 60.0
+_EXPLORATION = "0.05"  # of a round: what is learnt from should not only be the best
 
 # Nothing may be cut short here: a degraded answer would be a different experiment.
 _PATIENT = {"RECSVC_DEADLINE": "30", "RECSVC_REDIS_TIMEOUT": "30"}
 
 
-def run_ladder(
-    directory: Path, *, tracks: int, listeners: int, cold_sessions: int, family: str, seed: int
-) -> None:
-    """Run every policy on `listeners` simulated listeners and report, all below `directory`.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What to try: a world to make (or `world`, one that is there), and how to learn of it."""
 
-    The table is trained on a log of random recommendations, `cold_sessions` a listener.
-    The same arguments give the same result. Raises `SimulationError` when a step fails.
+    tracks: int
+    listeners: int
+    cold_sessions: int
+    """Sessions a listener in the log of random recommendations that is learnt from first."""
+    rounds: int
+    """How often `session` is served, its log learnt from, and the table replaced."""
+    round_listeners: int
+    """Listeners of each round; a tenth of all listeners is in no log that is learnt from."""
+    family: str
+    seed: int
+    world: Path | None = None
+
+
+def run_ladder(directory: Path, trial: Trial) -> None:
+    """Run every policy on simulated listeners and report, all below `directory`.
+
+    The same trial gives the same result. Raises `SimulationError` when a step fails.
     """
-    world, artifact = directory / "world", directory / "artifact"
-    cold, events, oracle = (directory / f"{n}.jsonl" for n in ("cold", "events", "oracle"))
-    arms = len(parse(_DECLARED.read_text(), policy_names()).experiments[0].treatments)
-    driven = listeners * arms // (arms + 1)  # the others are the oracle's
-    seeded = ["--seed", seed]
-    _precompute(
-        "world", "--output", world, "--tracks", tracks, "--listeners", listeners,
-        "--family", family, *seeded,
-    )  # fmt: skip
-    _precompute("listen", "--world", world, "--output", cold, "--sessions", cold_sessions, *seeded)
-    _precompute(
-        "train", "--log", cold, "--catalogue", world / "tracks.json", "--output", artifact, *seeded
-    )
-    with _service(directory / "data", artifact, seed) as url:
+    world, seed = trial.world or directory / "world", trial.seed
+    if trial.world is None:
         _precompute(
-            "simulate", "--world", world, "--url", url, "--log", events, "--connections", 32,
-            "--listeners", driven,
-            "--timeout", 60, "--seed", seed + 1,
+            "world", "--output", world, "--tracks", trial.tracks, "--listeners", trial.listeners,
+            "--family", trial.family, "--seed", seed,
         )  # fmt: skip
+    people = len(World.load(world).listeners)
+    known = people - people // 10
+    artifact = _learn(directory, world, trial, known)
+    arms = len(parse(_DECLARED.read_text(), policy_names()).experiments[0].treatments)
+    oracles = people // (arms + 1)  # the first ones; the others are driven
+    events, absent, oracle = (directory / f"{n}.jsonl" for n in ("events", "absent", "oracle"))
+    seeded: list[object] = ["--seed", seed + 1]
+    with as_file(_DECLARED) as declared:
+        extra = {"RECSVC_EXPERIMENTS": str(declared), "RECSVC_EXPLORATION": "0"}
+        with _service(directory / "data", artifact, seed, extra) as url:
+            _simulate(world, url, events, ["--skip", oracles, "--listeners", known, *seeded])
+            _simulate(world, url, absent, ["--skip", known, *seeded])
     _precompute(
         "listen", "--world", world, "--output", oracle, "--policy", "oracle",
-        "--experiment", EXPERIMENT, "--skip", driven, "--seed", seed + 1,
+        "--experiment", EXPERIMENT, "--listeners", oracles, *seeded,
     )  # fmt: skip
+    compared = ["--experiment", EXPERIMENT, "--control", CONTROL, "--output"]
+    _precompute("report", events, absent, oracle, *compared, directory / "report")
+    _precompute("report", absent, *compared, directory / "report-absent")
+
+
+def _learn(directory: Path, world: Path, trial: Trial, known: int) -> Path:
+    """Learn from random recommendations, then in rounds from what `session` served.
+
+    Only the first `known` listeners of the world are learnt from. Returns the artifact.
+    """
+    cold, seeded = directory / "cold.jsonl", ["--seed", trial.seed]
     _precompute(
-        "report", events, oracle, "--experiment", EXPERIMENT, "--control", CONTROL,
-        "--output", directory / "report",
+        "listen", "--world", world, "--output", cold, "--sessions", trial.cold_sessions,
+        "--listeners", known, *seeded,
+    )  # fmt: skip
+    logs: list[object] = ["--log", cold]
+    artifact = directory / "artifact-0"
+    train = ["train", "--catalogue", world / "tracks.json", *seeded]
+    _precompute(*train, *logs, "--output", artifact)
+    extra = {"RECSVC_POLICY": SESSION, "RECSVC_EXPLORATION": _EXPLORATION}
+    for number in range(1, trial.rounds + 1):
+        log = directory / f"round-{number}.jsonl"
+        some = ["--listeners", min(trial.round_listeners, known), "--seed", trial.seed + 1 + number]
+        with _service(directory / f"data-{number}", artifact, trial.seed, extra) as url:
+            _simulate(world, url, log, some)
+        logs += ["--log", log]
+        before, artifact = artifact, directory / f"artifact-{number}"
+        _precompute(*train, *logs, "--start", before, "--output", artifact)
+    return artifact
+
+
+def _simulate(world: Path, url: str, log: Path, options: list[object]) -> None:
+    _precompute(
+        "simulate", "--world", world, "--url", url, "--log", log, "--connections", 32,
+        "--timeout", 60, *options,
     )  # fmt: skip
 
 
 @contextmanager
-def _service(data_dir: Path, artifact: Path, seed: int) -> Iterator[str]:
-    """Publish an artifact and serve it with the experiment on, on a port of its own."""
-    with as_file(_DECLARED) as declared:
-        port = _free_port()
-        settings = _PATIENT | {
+def _service(data_dir: Path, artifact: Path, seed: int, extra: dict[str, str]) -> Iterator[str]:
+    """Publish an artifact and serve it, on a port of its own."""
+    port = _free_port()
+    settings = (
+        _PATIENT
+        | {
             "RECSVC_DATA_DIR": str(data_dir),
-            "RECSVC_EXPERIMENTS": str(declared),
             "RECSVC_LOG_LEVEL": "warning",
             "RECSVC_PORT": str(port),
             "RECSVC_REDIS_URL": "embedded",
             "RECSVC_SEED": str(seed),
             "RECSVC_WORKERS": "1",
         }
-        environment = os.environ | settings
-        _run("recsvc", "publish", "--force", artifact, environment=environment)
-        process = subprocess.Popen(_command("recsvc", "serve"), env=environment)  # noqa: S603
-        try:
-            _wait(port, process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait()
+        | extra
+    )
+    environment = os.environ | settings
+    _run("recsvc", "publish", "--force", artifact, environment=environment)
+    process = subprocess.Popen(_command("recsvc", "serve"), env=environment)  # noqa: S603
+    try:
+        _wait(port, process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
 
 
 def _precompute(*arguments: object) -> None:

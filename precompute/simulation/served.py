@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recsvc.policy import settle
+from recsvc.evidence import NO_EVIDENCE, Evidence
+from recsvc.policy import Plan, settle
 from recsvc.recommenders.catalogue import plan_among
 from recsvc.recommenders.registry import Policy
+from recsvc.recommenders.session import SessionPolicy
 from recsvc.recommenders.source import Source
 
 __all__ = ["Served"]
@@ -37,12 +39,14 @@ class Served:
         self._users: list[int] = []
         self._heard: list[set[int]] = []
         self._last: list[str | None] = []
+        self._evidence: list[Evidence] = []
 
     def start(self, users: Array, tracks: Array) -> None:
         """Begin sessions that have heard nothing yet."""
         self._users = users.tolist()
         self._heard = [set() for _ in self._users]
         self._last = [None] * len(self._users)
+        self._evidence = [NO_EVIDENCE] * len(self._users)
 
     def next(self, sessions: Array, tracks: Array, times: Array) -> Array:
         """Return the rows of the tracks to play next."""
@@ -57,7 +61,7 @@ class Served:
         def known(tracks: Sequence[int]) -> list[bool]:
             return [one in heard for one in tracks]
 
-        plan = self.policy.plan(self.source, self._users[session], track, time, self.rng)
+        plan = self._plan(session, track, time)
         decision = settle(plan, self._last[session], known, len(heard))
         if decision is None:
             unheard = [one for one in self._row if one not in heard]
@@ -67,3 +71,14 @@ class Served:
         self._last[session] = decision.recommender
         heard.add(decision.track)
         return decision.track
+
+    def _plan(self, session: int, track: int, time: float) -> Plan:
+        user, source = self._users[session], self.source
+        if not isinstance(self.policy, SessionPolicy):
+            return self.policy.plan(source, user, track, time, self.rng)
+        # The API carries two decimals; a float32 of the batch driver is off by a little.
+        heard = round(time, 2)
+        evidence = self._evidence[session]
+        plan, kept = self.policy.recall(source, user, track, heard, self.rng, evidence, ())
+        self._evidence[session] = kept or NO_EVIDENCE
+        return plan

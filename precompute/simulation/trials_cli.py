@@ -19,7 +19,7 @@ from precompute.simulation.console import (
     plainly,
     progress_bar,
 )
-from precompute.simulation.ladder import run_ladder
+from precompute.simulation.ladder import Trial, run_ladder
 from precompute.simulation.listener import MAX_STEPS
 from recsvc import artifact
 from recsvc.recommenders.source import Source
@@ -73,19 +73,29 @@ def experiment(
     cold_sessions: Annotated[
         int, typer.Option(min=1, help="Sessions a listener in the log to train on.")
     ] = 10,
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Serve `session`, learn from its log, publish; so often.")
+    ] = 3,
+    round_listeners: Annotated[int, typer.Option(min=1, help="Listeners of each round.")] = 4000,
     family: Annotated[Family, typer.Option(help="Clusters, or a continuum.")] = Family.GENRES,
+    world: Annotated[
+        Path | None, typer.Option(help="A world that is there, in place of a new one.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Run the whole loop: world, cold log, table, every policy over HTTP, report."""
+    """Run the whole loop: world, cold log, rounds, every policy over HTTP, report."""
+    trial = Trial(
+        tracks=tracks,
+        listeners=listeners,
+        cold_sessions=cold_sessions,
+        rounds=rounds,
+        round_listeners=round_listeners,
+        family=family,
+        seed=seed,
+        world=world,
+    )
     with plainly():
-        run_ladder(
-            output,
-            tracks=tracks,
-            listeners=listeners,
-            cold_sessions=cold_sessions,
-            family=family,
-            seed=seed,
-        )
+        run_ladder(output, trial)
 
 
 def _show(results: list[Result]) -> None:

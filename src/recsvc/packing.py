@@ -7,6 +7,7 @@ offset, index and weight before a table exists; the serving code then never has 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from recsvc.errors import TableError
-from recsvc.table import Table
+from recsvc.table import SESSION_ARRAYS, Table
 
 __all__ = ["SCHEMA_VERSION", "pack", "unpack"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Array name -> dtype as safetensors spells it. The order is that of the file.
 _SCHEMA: Mapping[str, str] = {
@@ -39,9 +40,17 @@ _SCHEMA: Mapping[str, str] = {
     "personal_weights": "F32",
     "popular_weights": "F32",
     "top_weights": "F32",
+    "session_rows": "I32",
+    "session_places": "I32",
+    "session_vectors": "F32",
+    "session_centres": "F32",
+    "session_opening": "F32",
+    "session_spread": "F32",
+    "session_constants": "F32",
     "artist_names": "U8",
     "titles": "U8",
 }
+_LARGEST = 1e6  # no trained model comes near, and products of three stay far from overflow
 _DTYPES = {"I64": "<i8", "I32": "<i4", "F32": "<f4", "U8": "|u1"}
 
 Array = npt.NDArray[Any]
@@ -139,8 +148,44 @@ def _check(table: Table) -> None:
     _require(len(np.unique(table.popular)) == len(table.popular), "a popular track is there twice")
     owners = np.repeat(np.arange(n), np.diff(table.neighbour_offsets))
     _require(not (owners == table.neighbours).any(), "a track is its own neighbour")
+    _check_session_model(table)
     for name in ("artist_names", "titles"):
         _require_text(name, getattr(table, name))
+
+
+def _check_session_model(table: Table) -> None:
+    """Check the arrays of the session model, if there is one."""
+    arrays = {name: getattr(table, name) for name in SESSION_ARRAYS}
+    if not any(map(len, arrays.values())):
+        return
+    k, rows, n = math.isqrt(len(table.session_opening)), table.session_rows, len(table.tracks)
+    leaves = len(table.session_centres) // max(k, 1)
+    sizes = {
+        "session_opening": k * k,
+        "session_spread": k * k,
+        "session_constants": 2,
+        "session_centres": leaves * k,
+        "session_vectors": len(rows) * k,
+        "session_places": n,
+    }
+    shaped = k > 1 and n > 0 and leaves > 0 and len(rows) % leaves == 0
+    _require(shaped, "the session model has no shape")
+    for name, size in sizes.items():
+        _require(len(arrays[name]) == size, f"{name} has not the size of the session model")
+    for name, array in arrays.items():
+        if array.dtype.kind == "f":  # a NaN compares as false
+            within = array.min() > -_LARGEST and array.max() < _LARGEST
+            _require(bool(within), f"a value in {name} is out of range")
+    _require(bool(((rows >= -1) & (rows < n)).all()), "an index in session_rows is out of range")
+    _require_range("session_places", table.session_places, len(rows))
+    placed = rows[table.session_places]
+    _require(bool((placed == np.arange(n)).all()), "a track is not at its place in session_rows")
+    _require(int((rows >= 0).sum()) == n, "a track is in session_rows twice")
+    noise, discount = table.session_constants.tolist()
+    _require(noise > 0 and 0 <= discount <= 1, "the session model's constants are out of range")
+    spread = table.session_spread.reshape(k, k).astype(np.float64)
+    positive = np.allclose(spread, spread.T) and np.linalg.eigvalsh(spread)[0] > 0
+    _require(bool(positive), "session_spread is not a covariance")
 
 
 def _require(condition: bool, reason: str) -> None:

@@ -3,6 +3,7 @@
 Its form as bytes, and the checks on bytes that come from elsewhere, are in `packing`.
 """
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_ID", "Array", "Row", "Table", "Text", "empty"]
+__all__ = ["MAX_ID", "SESSION_ARRAYS", "Array", "Row", "Table", "Text", "empty"]
 
 MAX_ID = 2**63 - 1
+
+SESSION_ARRAYS = (
+    "session_rows",
+    "session_places",
+    "session_vectors",
+    "session_centres",
+    "session_opening",
+    "session_spread",
+    "session_constants",
+)
+"""The arrays of the session model, of which a table has all or none."""
 
 Array = npt.NDArray[Any]
 
@@ -46,6 +58,14 @@ class Text:
         offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
         np.cumsum([len(e) for e in encoded], out=offsets[1:])
         return Text(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
+
+
+def _no_floats() -> Array:
+    return np.zeros(0, dtype=np.float32)
+
+
+def _no_indices() -> Array:
+    return np.zeros(0, dtype=np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +105,15 @@ class Table:
     """`[n]` int32: how often a track was heard in the log."""
     mean_time: Array
     """`[n]` float32: mean observed time, the overall mean where there is none."""
+    session_vectors: Array = field(default_factory=_no_floats)
+    """The arrays of `taste.SessionModel`, end to end; all are empty where there is none."""
+    session_centres: Array = field(default_factory=_no_floats)
+    session_rows: Array = field(default_factory=_no_indices)
+    session_places: Array = field(default_factory=_no_indices)
+    session_opening: Array = field(default_factory=_no_floats)
+    session_spread: Array = field(default_factory=_no_floats)
+    session_constants: Array = field(default_factory=_no_floats)
+    """`[2]` float32: noise, discount."""
     _ids: memoryview = field(init=False, repr=False)
     _users: memoryview = field(init=False, repr=False)
 
@@ -136,6 +165,13 @@ class Table:
         """Return the name of the artist of the track at `index`."""
         return Text(self.artist_names, self.artist_name_offsets)[int(self.artist[index])]
 
+    @property
+    def session(self) -> dict[str, Array]:
+        """Return the arrays of the session model by their names, none where there is none."""
+        if not len(self.session_opening):
+            return {}
+        return {name: getattr(self, name) for name in SESSION_ARRAYS}
+
     def counts(self) -> dict[str, int]:
         """Return the sizes that a person asks for."""
         return {
@@ -144,6 +180,7 @@ class Table:
             "neighbours": len(self.neighbours),
             "popular": len(self.popular),
             "listeners": len(self.users),
+            "session_dimensions": max(math.isqrt(len(self.session_opening)) - 1, 0),
         }
 
 

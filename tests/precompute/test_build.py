@@ -155,6 +155,7 @@ def test_steps_are_timed() -> None:
         "neighbours",
         "personal model",
         "personal lists",
+        "session model",
     ]
 
 

@@ -69,7 +69,8 @@ class Chain:
     def plan(self, source: Source, user: int, track: int, time: float, rng: Random) -> Plan:
         """Plan the same order for every state of the session."""
         offered = [(name, offer(source, user, track)) for name, offer in self.offers]
-        pools = tuple(Pool(name, found, draw(found, rng), self.memory) for name, found in offered)
+        made = draw(rng)
+        pools = tuple(Pool(name, found, made, self.memory) for name, found in offered)
         return Plan(pools, {None: tuple(range(len(pools)))})
 
 

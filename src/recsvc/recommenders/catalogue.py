@@ -38,7 +38,7 @@ def plan_among(source: Source, unheard: Sequence[int], rng: Random) -> Plan:
 
 def plan_oldest(track: int) -> Plan:
     """Serve the track heard longest ago, the whole catalogue having been heard."""
-    return _only(Pool(OLDEST, Candidates([track], [1.0]), Draw(0, 0.0), memory=False))
+    return _only(Pool(OLDEST, Candidates([track], [1.0]), Draw(0.0, 0.0), memory=False))
 
 
 def _only(pool: Pool | Sample) -> Plan:

@@ -44,16 +44,18 @@ class Ensemble:
         self.name = name
         self.contextual = contextual
         self.memory = memory
+        # The switch rule only asks on which side of the threshold a time is.
+        self._routes = tuple(
+            {last: _ORDER[switch(last, time, threshold)] for last in (CONTEXTUAL, PERSONAL, None)}
+            for time in (-1.0, threshold)
+        )
 
     def plan(self, source: Source, user: int, track: int, time: float, rng: Random) -> Plan:
         """Plan the answer for every state that the session may be in."""
-        offers = (
-            (CONTEXTUAL, self.contextual(source, track)),
-            (PERSONAL, source.personal(user)),
-            (POPULAR, source.popular),
+        made, memory = draw(rng), self.memory
+        pools = (
+            Pool(CONTEXTUAL, self.contextual(source, track), made, memory),
+            Pool(PERSONAL, source.personal(user), made, memory),
+            Pool(POPULAR, source.popular, made, memory),
         )
-        pools = [Pool(name, found, draw(found, rng), self.memory) for name, found in offers]
-        states = (CONTEXTUAL, PERSONAL, None)
-        return Plan(
-            tuple(pools), {last: _ORDER[switch(last, time, self.threshold)] for last in states}
-        )
+        return Plan(pools, self._routes[time >= self.threshold])

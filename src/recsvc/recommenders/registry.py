@@ -9,6 +9,7 @@ from recsvc.experiment import Experiments
 from recsvc.policy import Plan
 from recsvc.recommenders.baselines import baselines
 from recsvc.recommenders.ensemble import Ensemble
+from recsvc.recommenders.session import SessionPolicy
 from recsvc.recommenders.source import Source
 
 __all__ = ["Policies", "Policy", "make_policies"]
@@ -25,9 +26,15 @@ class Policy(Protocol):
         """Plan the answer to a listener who heard `track` for the fraction `time`."""
 
 
-def make_policies(switch_threshold: float) -> dict[str, Policy]:
-    """Make all policies with their settings."""
-    policies: tuple[Policy, ...] = (Ensemble(switch_threshold), *baselines(switch_threshold))
+def make_policies(
+    switch_threshold: float, *, exploration: float = 0.0, candidates: int = 32
+) -> dict[str, Policy]:
+    """Make all policies with their settings; the last two are those of `SessionPolicy`."""
+    policies: tuple[Policy, ...] = (
+        Ensemble(switch_threshold),
+        SessionPolicy(exploration, candidates),
+        *baselines(switch_threshold),
+    )
     return {policy.name: policy for policy in policies}
 
 

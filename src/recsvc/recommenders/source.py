@@ -1,15 +1,18 @@
 """One table, as the recommenders ask it: candidates by id, made once and kept."""
 
+import math
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 import numpy as np
 
 from recsvc.policy import Candidates
 from recsvc.table import Array, Row, Table
+from recsvc.taste import SessionModel
 
-__all__ = ["NOTHING", "Source"]
+__all__ = ["NOTHING", "Source", "session_model"]
 
-_KEPT = 65_536  # candidate lists kept; about 10 KB each, the much-asked ones stay
+_KEPT = 16_384  # candidate lists kept, of each kind; about 5 KB each, the much-asked ones stay
 _MOST_OF_ARTIST = 500  # of a longer list of one artist's tracks, the most played
 
 NOTHING = Candidates([], [])
@@ -26,6 +29,7 @@ class Source:
         self.table = table
         self.version = version
         self.popular = self._weighted(table.popular_row())
+        self.session_model = session_model(table.session) if table.session else None
         # Makers of lists, each with a memory of its own: asking again costs a look-up.
         self.neighbours = lru_cache(maxsize=_KEPT)(self._neighbours)
         self.neighbours_evenly = lru_cache(maxsize=_KEPT)(self._neighbours_evenly)
@@ -33,6 +37,7 @@ class Source:
         self.top_weighted = lru_cache(maxsize=_KEPT)(self._top_weighted)
         self.same_artist = lru_cache(maxsize=_KEPT)(self._same_artist)
         self.personal = lru_cache(maxsize=_KEPT)(self._personal)
+        self._withheld: set[int] = set()
         self._by_artist = np.argsort(table.artist, kind="stable")
         self._artist_starts = np.searchsorted(
             table.artist[self._by_artist], np.arange(len(table.artist_name_offsets))
@@ -48,6 +53,11 @@ class Source:
             "artist": self.table.artist_name(index),
             "title": self.table.title(index),
         }
+
+    def withhold(self, users: Iterable[int]) -> None:
+        """Never again use the personal lists of listeners who asked to be forgotten."""
+        self._withheld.update(users)
+        self.personal.cache_clear()
 
     def _neighbours(self, track: int) -> Candidates:
         """The weighted neighbours of the table."""
@@ -85,11 +95,28 @@ class Source:
 
     def _personal(self, user: int) -> Candidates:
         """A listener's personal list."""
-        row = self.table.personal_row(user)
+        row = None if user in self._withheld else self.table.personal_row(user)
         return NOTHING if row is None else self._weighted(row)
 
     def _weighted(self, row: Row) -> Candidates:
-        return Candidates(self.table.tracks[row.indices].tolist(), row.weights.tolist())
+        return Candidates(self.table.tracks.take(row.indices), row.weights)
 
     def _even(self, indices: Array) -> Candidates:
-        return Candidates(self.table.tracks[indices].tolist(), [1.0] * len(indices))
+        return Candidates(self.table.tracks.take(indices), [1.0] * len(indices))
+
+
+def session_model(arrays: Mapping[str, Array]) -> SessionModel:
+    """Return a session model, its arrays in shape, from those of a table by their names."""
+    k = math.isqrt(len(arrays["session_opening"]))
+    centres = arrays["session_centres"].reshape(-1, k)
+    noise, discount = arrays["session_constants"].tolist()
+    return SessionModel(
+        vectors=arrays["session_vectors"].reshape(len(centres), -1, k),
+        centres=centres,
+        rows=arrays["session_rows"],
+        places=arrays["session_places"],
+        opening=arrays["session_opening"].reshape(k, k).astype(np.float64),
+        spread=arrays["session_spread"].reshape(k, k).astype(np.float64),
+        noise=noise,
+        discount=discount,
+    )

@@ -1,0 +1,1 @@
+"""Learns the session model: what `recsvc.taste` infers with."""

@@ -1,0 +1,215 @@
+"""The E step: what each session was after, given the model, and what that says of the tracks."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from precompute.inference.parameters import Parameters
+from recsvc.taste import LEAST, MOST
+
+__all__ = ["Moments", "Packed", "Rows", "expect"]
+
+
+class Packed:
+    """Symmetric `[k, k]` matrices as their upper triangles, end to end: half the work."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self.upper = torch.triu_indices(k, k)
+        self._flat = self.upper[0] * k + self.upper[1]
+        position = torch.zeros(k, k, dtype=torch.int64)
+        position[self.upper[0], self.upper[1]] = torch.arange(self.upper.shape[1])
+        self._places = torch.maximum(position, position.T).reshape(-1)
+
+    def __len__(self) -> int:
+        return self.upper.shape[1]
+
+    def outer(self, x: Tensor) -> Tensor:
+        """Return `x x^T` of each row of `x` `[m, k]`, packed."""
+        return x.index_select(1, self.upper[0]) * x.index_select(1, self.upper[1])
+
+    def pack(self, matrices: Tensor) -> Tensor:
+        """Pack `[m, k, k]`."""
+        return matrices.reshape(len(matrices), -1).index_select(1, self._flat)
+
+    def full(self, packed: Tensor) -> Tensor:
+        """Unpack to `[m, k, k]`."""
+        return packed.index_select(1, self._places).reshape(-1, self.k, self.k)
+
+    def inner(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return the sum of the products of all elements of two matrices, row by row, `[m]`."""
+        doubled = torch.where(self.upper[0] == self.upper[1], 1.0, 2.0)
+        return (left * right) @ doubled
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Observations as tensors, in blocks of sessions that are worked on at once."""
+
+    session: Tensor
+    track: Tensor
+    time: Tensor
+    plays: Tensor
+    first: Tensor
+    """`[s]`: the first track of each session, -1 where it is unknown."""
+    first_time: Tensor
+    """`[s]`: how much of it was heard."""
+    ends: Tensor
+    """`[s]` int64: behind the last row of each session."""
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are."""
+        return len(self.first)
+
+
+@dataclass(slots=True)
+class Moments:
+    """Sums over all rows that the M step needs; `w` is a row's weight, `z` (taste, mood)."""
+
+    gram: Tensor
+    """`[n, packed]`: sum of w E[z z^T] of each track."""
+    times_logit: Tensor
+    """`[n, k]`: sum of w y E[z]."""
+    plain: Tensor
+    """`[n, k]`: sum of w E[z]."""
+    weight: Tensor
+    """`[n]`: sum of w."""
+    logit: Tensor
+    """`[n]`: sum of w y."""
+    openings: Tensor
+    """`[k, k]`: sum of f f^T, where f is what a prior's mean is made of."""
+    answers: Tensor
+    """`[k, k]`: sum of f E[z]^T."""
+    spread: Tensor
+    """`[k, k]`: sum of the covariance of z around the prior's mean."""
+    squares: float = 0.0
+    """Sum of w E[(y - z · x)^2]."""
+
+    @staticmethod
+    def none(tracks: int, packed: Packed) -> "Moments":
+        """Return sums over nothing."""
+        k = packed.k
+        return Moments(
+            torch.zeros(tracks, len(packed)),
+            torch.zeros(tracks, k),
+            torch.zeros(tracks, k),
+            torch.zeros(tracks),
+            torch.zeros(tracks),
+            torch.zeros(k, k),
+            torch.zeros(k, k),
+            torch.zeros(k, k),
+        )
+
+
+def logits(time: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what `recsvc.taste.logit_of` returns, for many: logit, variance, at most, at least."""
+    fraction = time / share
+    most = time < LEAST
+    least = ~most & (fraction > MOST - 0.001)
+    fraction = fraction.clamp(LEAST, MOST)
+    slope = share * fraction * (1.0 - fraction)
+    return torch.logit(fraction), 0.01**2 / 12.0 / slope**2, most, least
+
+
+def expect(
+    model: Parameters,
+    artist: Tensor,
+    rows: Rows,
+    means: Tensor | None,
+    at_once: int,
+    on_sessions: Callable[[int], None],
+) -> tuple[Moments, Tensor]:
+    """Infer (taste, mood) of all sessions; return the sums, and the means `[s, k]`.
+
+    A bound (a time of 0.00, or in full) counts as a logit where `means`, of the pass before,
+    violate it, and not at all where they keep it.
+    """
+    packed = Packed(model.dimensions + 1)
+    directions = model.directions(artist)
+    moments = Moments.none(len(artist), packed)
+    found = torch.empty(rows.sessions, packed.k)
+    precision = torch.linalg.inv(model.spread)
+    for start in range(0, rows.sessions, at_once):
+        end = min(start + at_once, rows.sessions)
+        before = None if means is None else means[start:end]
+        found[start:end] = _block(
+            model, directions, precision, packed, rows, (start, end), before, moments
+        )
+        on_sessions(end - start)
+    return moments, found
+
+
+def _block(
+    model: Parameters,
+    directions: Tensor,
+    precision: Tensor,
+    packed: Packed,
+    rows: Rows,
+    block: tuple[int, int],
+    before: Tensor | None,
+    moments: Moments,
+) -> Tensor:
+    """Infer the sessions of one block, add to the sums, and return the means `[b, k]`."""
+    start, end = block
+    span = slice(int(rows.ends[start - 1]) if start else 0, int(rows.ends[end - 1]))
+    session, track = rows.session[span] - start, rows.track[span]
+    seen, local = torch.unique(track, return_inverse=True)
+    x = directions[seen]  # [u, k]
+    y, rounding, most, least = logits(rows.time[span], model.discount ** rows.plays[span])
+    y = y - model.offsets[track]
+    features = _opening(directions, rows.first[start:end], rows.first_time[start:end])  # [b, k]
+    prior = features @ model.opening.T
+    predicted = ((prior if before is None else before)[session] * x[local]).sum(1)
+    weight = 1.0 / (model.noise + rounding)
+    weight[(most & (predicted < y)) | (least & (predicted > y))] = 0.0
+
+    # 1. The posterior of every session: [b, k, k] precision, [b, k] mean.
+    shape = (end - start, len(seen))
+    by_session = _csr(session, local, weight, shape)
+    informed = packed.full(by_session @ packed.outer(x)) + precision
+    factor = torch.linalg.cholesky(informed)
+    pull = prior @ precision + _csr(session, local, weight * y, shape) @ x
+    mean = torch.cholesky_solve(pull[:, :, None], factor)[:, :, 0]
+    covariance = torch.cholesky_inverse(factor)
+
+    # 2. What the sessions say together of how they begin.
+    error = mean - prior
+    moments.openings += features.T @ features
+    moments.answers += features.T @ mean
+    moments.spread += covariance.sum(0) + error.T @ error
+
+    # 3. What they say of each track.
+    order = torch.argsort(local, stable=True)
+    by_track = _csr(local[order], session[order], weight[order], (shape[1], shape[0]))
+    second = by_track @ packed.pack(covariance + mean[:, :, None] * mean[:, None, :])
+    full_y = y + model.offsets[track]
+    weighted = _csr(local[order], session[order], (weight * full_y)[order], (shape[1], shape[0]))
+    moments.gram.index_add_(0, seen, second)
+    moments.times_logit.index_add_(0, seen, weighted @ mean)
+    moments.plain.index_add_(0, seen, by_track @ mean)
+    moments.weight.index_add_(0, track, weight)
+    moments.logit.index_add_(0, track, weight * full_y)
+    fitted = (mean[session] * x[local]).sum(1)
+    moments.squares += float((weight * (y**2 - 2.0 * y * fitted)).sum())
+    moments.squares += float(packed.inner(packed.outer(x), second).sum())
+    return mean
+
+
+def _opening(directions: Tensor, first: Tensor, time: Tensor) -> Tensor:
+    """Return (time * v of the first track, 1) of sessions, `[b, k]`; v is 0 where it is unknown."""
+    features = directions[first.clamp(min=0)] * (time * (first >= 0))[:, None]
+    features[:, -1] = 1.0
+    return features
+
+
+def _csr(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Make a sparse matrix of entries sorted by row."""
+    starts = torch.zeros(shape[0] + 1, dtype=torch.int64)
+    torch.cumsum(torch.bincount(rows, minlength=shape[0]), 0, out=starts[1:])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(starts, columns, values, size=shape, check_invariants=False)

@@ -1,0 +1,115 @@
+"""From sessions to the arrays of the session model, with what they are worth."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from precompute.catalogue import Catalogue
+from precompute.inference import leaves, quality
+from precompute.inference.fit import improve
+from precompute.inference.observations import Array, Observations, observe
+from precompute.inference.parameters import Parameters, Settings
+from precompute.inference.quality import Quality
+from precompute.inference.start import find_discount, start, warm_start
+from precompute.sessions import Sessions
+from recsvc.recommenders.source import session_model
+from recsvc.table import Table
+
+__all__ = ["Trained", "train"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A session model as the table holds it."""
+
+    arrays: dict[str, Array]
+    """By the names of the fields of `recsvc.table.Table`."""
+    quality: Quality | None
+    """What it foresaw of sessions that it was not fitted to, before it saw them too."""
+    rows: int
+    """Rows gone through, over all passes."""
+
+
+def train(
+    sessions: Sessions,
+    catalogue: Catalogue,
+    settings: Settings,
+    *,
+    seed: int,
+    live: Table | None = None,
+    on_sessions: Callable[[int], None] = lambda _: None,
+) -> Trained:
+    """Fit the session model, from that of the table `live` where it has one.
+
+    Raises `TrainingError` when no session has more than one track.
+    """
+    artist = catalogue.artist.astype(np.int64)
+    everything = observe(sessions, artist)
+    fitted = everything.among(~everything.valid)
+    if not len(fitted):
+        fitted = everything
+    warm = live is not None and bool(live.session)
+    model = (
+        _from_table(live, catalogue, settings)
+        if live is not None and warm
+        else start(fitted, artist, len(catalogue.artists), settings, seed=seed)
+    )
+    model.discount = find_discount(fitted)
+    passes = settings.passes(warm=warm)
+    improve(model, fitted, artist, passes, settings, on_sessions)
+    measured = _assess(model, everything.among(everything.valid), artist, settings, seed)
+    improve(model, everything, artist, settings.finishing, settings, on_sessions)
+    rows = passes * len(fitted) + settings.finishing * len(everything)
+    return Trained(_arrays(model, artist, settings), measured, rows)
+
+
+def _assess(
+    model: Parameters, valid: Observations, artist: Array, settings: Settings, seed: int
+) -> Quality | None:
+    if not len(valid):
+        return None
+    return quality.assess(session_model(_arrays(model, artist, settings)), valid, seed=seed)
+
+
+def _arrays(model: Parameters, artist: Array, settings: Settings) -> dict[str, Array]:
+    """Return the arrays of a table."""
+    vectors = torch.cat([model.vectors(torch.from_numpy(artist)), model.offsets[:, None]], 1)
+    tracks = vectors.numpy().astype(np.float32)
+    rows = leaves.arrange(tracks, settings.leaf)
+    placed = np.where((rows >= 0)[:, None], tracks[rows], np.float32(0.0))
+    inside = (rows >= 0).reshape(-1, settings.leaf).sum(axis=1)
+    sums = placed.reshape(len(inside), settings.leaf, -1).sum(axis=1)
+    places = np.empty(len(tracks), dtype=np.int32)
+    places[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
+    return {
+        "session_vectors": placed.ravel(),
+        "session_centres": (sums / inside[:, None]).astype(np.float32).ravel(),
+        "session_rows": rows,
+        "session_places": places,
+        "session_opening": model.opening.numpy().astype(np.float32).ravel(),
+        "session_spread": model.spread.numpy().astype(np.float32).ravel(),
+        "session_constants": np.array([model.noise, model.discount], dtype=np.float32),
+    }
+
+
+def _from_table(live: Table, catalogue: Catalogue, settings: Settings) -> Parameters:
+    """Return the parameters that a table's model was made of, for this catalogue's tracks."""
+    model = session_model(live.session)
+    k = len(model.opening)
+    flat = model.vectors.reshape(-1, k)
+    found = np.zeros((len(catalogue), k), dtype=np.float32)
+    here = catalogue.index(live.tracks)
+    found[here[here >= 0]] = flat[model.places[here >= 0]]
+    constants = model.noise, model.discount
+    artists = len(catalogue.artists)
+    return warm_start(
+        found[:, :-1],
+        found[:, -1],
+        catalogue.artist.astype(np.int64),
+        artists,
+        model.opening,
+        model.spread,
+        constants,
+    )

@@ -1,0 +1,94 @@
+"""What a session keeps of what was heard in it, as bytes beside the session.
+
+The belief is kept so that a call costs one update, however long the session. What was heard is
+kept so that another model can form a belief of its own: a belief is worth nothing to a model
+that did not make it. Bytes from the store are untrusted: what cannot be read is no evidence.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recsvc.taste import Belief
+
+__all__ = ["MOST_HEARD", "NO_EVIDENCE", "Evidence", "pack", "unpack"]
+
+Array = npt.NDArray[Any]
+
+MOST_HEARD = 300
+"""Tracks kept; of more the first and the latest. 9 bytes each."""
+
+_MOST_NUMBER = 1e6  # no belief holds a larger one
+_HEAD = struct.Struct("<16sHH")  # the model's version, k, number of tracks
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What was heard, in order, and what a model made of it.
+
+    `tracks` `[h]` int64 are ids, `times` `[h]` float64. `belief` is that of the model
+    `version`, after all of them; None before there is one.
+    """
+
+    tracks: Array
+    times: Array
+    version: str = ""
+    belief: Belief | None = None
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+    def with_heard(self, track: int, time: float) -> "Evidence":
+        """Return the evidence with one more track heard, and no belief yet."""
+        tracks, times = np.append(self.tracks, track), np.append(self.times, time)
+        if len(tracks) > MOST_HEARD:
+            # The first track set the prior: it stays.
+            tracks, times = np.delete(tracks, 1), np.delete(times, 1)
+        return Evidence(tracks, times)
+
+
+NO_EVIDENCE = Evidence(np.zeros(0, dtype=np.int64), np.zeros(0))
+
+
+def pack(evidence: Evidence) -> bytes:
+    """Write evidence with its belief as bytes; `unpack` is the inverse, in single precision."""
+    if evidence.belief is None:
+        raise ValueError("evidence without a belief is not kept")
+    mean, covariance = evidence.belief.mean, evidence.belief.covariance
+    upper = np.triu_indices(len(mean))
+    return b"".join(
+        (
+            _HEAD.pack(evidence.version.encode(), len(mean), len(evidence)),
+            mean.astype("<f4").tobytes(),
+            covariance[upper].astype("<f4").tobytes(),
+            evidence.tracks.astype("<i8").tobytes(),
+            np.rint(evidence.times * 100.0).astype(np.uint8).tobytes(),
+        )
+    )
+
+
+def unpack(data: bytes | None) -> Evidence:
+    """Read evidence; what is not valid evidence is none."""
+    if not data or len(data) < _HEAD.size:
+        return NO_EVIDENCE
+    version, k, count = _HEAD.unpack_from(data)
+    sizes = (4 * k, 2 * k * (k + 1), 8 * count, count)
+    if len(data) != _HEAD.size + sum(sizes) or k < 2:
+        return NO_EVIDENCE
+    ends = np.cumsum((_HEAD.size, *sizes)).tolist()
+    mean, upper, tracks, times = (
+        np.frombuffer(data[start:end], dtype=kind)
+        for start, end, kind in zip(ends, ends[1:], ("<f4", "<f4", "<i8", "u1"), strict=False)
+    )
+    covariance = np.zeros((k, k))
+    covariance[np.triu_indices(k)] = upper
+    covariance += np.triu(covariance, 1).T
+    # What is not a number compares as false.
+    plausible = max(np.abs(mean).max(), np.abs(upper).max()) < _MOST_NUMBER
+    if not (plausible and covariance.diagonal().min() > 0.0) or times.max(initial=0) > 100:
+        return NO_EVIDENCE
+    belief = Belief(mean.astype(np.float64), covariance)
+    return Evidence(tracks, times / 100.0, version.rstrip(b"\0").decode(errors="replace"), belief)

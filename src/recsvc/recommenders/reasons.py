@@ -1,0 +1,101 @@
+"""Why `session` would answer as it would: what moved its belief, and what it expects."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recsvc.evidence import Evidence
+from recsvc.recommenders.session import Prediction, forecast, walk
+from recsvc.recommenders.source import Source
+from recsvc.taste import Belief, SessionModel, predict
+
+__all__ = ["Candidate", "Influence", "Reasons", "reasons"]
+
+_BAND = 1.645  # standard deviations on both sides of the middle that hold 90%
+
+
+@dataclass(frozen=True, slots=True)
+class Influence:
+    """A track heard: how much of it, what was `expected` then, and what it changed.
+
+    `change` is by how much more (less) of the answer is expected since. The first track sets
+    what is expected of the session, so nothing was expected of it.
+    """
+
+    track: int
+    time: float
+    expected: float | None
+    change: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is expected of a track: `time`, and the `low` and `high` that 90% lie between.
+
+    The artist's earlier plays in the session are in it, as the factor `discount`.
+    """
+
+    track: int
+    time: float
+    low: float
+    high: float
+    discount: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """What was inferred of a session, in numbers."""
+
+    heard: list[Influence]
+    candidates: list[Candidate]
+    typical: float
+    """What is expected of a track that is neither to the session's taste nor against it."""
+
+
+def reasons(
+    source: Source, evidence: Evidence, served: Sequence[int], count: int
+) -> Reasons | None:
+    """Account for what `session` would answer; None without a session model."""
+    model = source.session_model
+    if model is None or evidence.belief is None:
+        return None
+    found = forecast(source, evidence, served, count)
+    best = source.table.index(found[0].track) if found else None
+    mood = float(evidence.belief.mean[-1])
+    return Reasons(
+        heard=[] if best is None else _influences(source, model, evidence, best),
+        candidates=[_candidate(model, one) for one in found],
+        typical=_logistic(mood),
+    )
+
+
+def _influences(
+    source: Source, model: SessionModel, evidence: Evidence, best: int
+) -> list[Influence]:
+    told: list[Influence] = []
+    before: float | None = None
+    for step in walk(source, evidence):
+        now = _expected(model, step.after, best)
+        expected = None
+        if step.before is not None:
+            expected = _expected(model, step.before, step.row) * model.discount**step.plays
+        track = int(source.table.tracks[step.row])
+        told.append(Influence(track, step.time, expected, 0.0 if before is None else now - before))
+        before = now
+    return told
+
+
+def _expected(model: SessionModel, belief: Belief, row: int) -> float:
+    times, _, _ = predict(model, belief, model.places[row : row + 1])
+    return float(times[0])
+
+
+def _candidate(model: SessionModel, one: Prediction) -> Candidate:
+    low, high = (
+        one.discount * _logistic(one.logit + side * _BAND * one.deviation) for side in (-1, 1)
+    )
+    return Candidate(one.track, one.time, low, high, one.discount)
+
+
+def _logistic(logit: float) -> float:
+    return 0.5 + 0.5 * math.tanh(0.5 * logit)  # which no number overflows

@@ -1,0 +1,89 @@
+"""What is foreseen of sessions that a model was not fitted to."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from precompute.inference.quality import assess
+from recsvc.taste import SessionModel, predict, prior, update
+from tests.precompute.inference.planted import arrange, plant, serving
+
+WORLD = plant(300, 12, seed=6)
+PERFECT = serving(WORLD)
+
+
+def blind(model: SessionModel) -> SessionModel:
+    """The same model, to which all tracks are alike and nothing is news."""
+    return replace(
+        model,
+        vectors=np.zeros_like(model.vectors),
+        opening=np.zeros_like(model.opening),
+        spread=np.eye(len(model.spread)) * 1e-6,
+        discount=1.0,
+    )
+
+
+def test_the_true_model_foresees_better_than_a_constant() -> None:
+    found = assess(PERFECT, WORLD.observe(), seed=0)
+    assert found is not None
+    assert found.rows == len(WORLD.observe())
+    assert found.mse < 0.6 * found.constant_mse
+    assert found.log_loss < found.constant_log_loss - 0.05
+    assert found.metrics()["calibration_error"] < 0.06
+
+
+def test_a_model_that_knows_nothing_does_not() -> None:
+    found = assess(blind(PERFECT), WORLD.observe(), seed=0)
+    assert found is not None
+    assert found.mse >= found.constant_mse
+    assert found.log_loss >= found.constant_log_loss
+    foreseen = [one for one, _ in found.calibration]
+    assert foreseen == pytest.approx([0.5] * 10, abs=0.01)
+
+
+def test_by_hand() -> None:
+    tracks, times = [[0, 5, 9], [3, 23]], [[0.9, 0.2, 0.6], [0.4, 1.0]]
+    observed = replace(WORLD, sessions=arrange(tracks, times)).observe()
+    foreseen = []
+    for session, heard in zip(tracks, times, strict=True):
+        belief = prior(PERFECT, session[0], heard[0])
+        for track, time in zip(session[1:], heard[1:], strict=True):
+            # Track 23 is of the artist of track 3.
+            plays = int(track == 23)
+            expected, _, _ = predict(PERFECT, belief, PERFECT.places[[track]])
+            foreseen.append(float(expected[0]) * 0.8**plays)
+            belief = update(PERFECT, belief, track, time, plays)
+    heard = np.array([0.2, 0.6, 1.0])
+    found = assess(PERFECT, observed, seed=0)
+    assert found is not None
+    assert (found.rows, len(found.calibration)) == (3, 3)
+    assert found.mse == pytest.approx(np.mean((heard - foreseen) ** 2), abs=1e-5)
+    assert found.constant_mse == pytest.approx(heard.var())
+    losses = -(heard * np.log(foreseen) + (1 - heard) * np.log1p(-np.array(foreseen)))
+    assert found.log_loss == pytest.approx(losses.mean(), abs=1e-4)
+    told = sorted(zip(foreseen, heard.tolist(), strict=True))
+    np.testing.assert_allclose(found.calibration, told, atol=1e-5)
+
+
+def test_it_is_a_draw_by_seed_of_at_most_a_thousand_sessions() -> None:
+    many = plant(1100, 3, seed=7).observe()
+    one, same, other = (assess(PERFECT, many, seed=seed) for seed in (1, 1, 2))
+    assert one is not None
+    assert other is not None
+    assert one == same
+    assert one.mse != other.mse
+    assert one.rows == other.rows == 2000
+
+
+def test_of_no_session_nothing_can_be_said() -> None:
+    observed = WORLD.observe()
+    assert assess(PERFECT, observed.among(np.zeros(300, dtype=bool)), seed=0) is None
+
+
+def test_very_long_sessions_do_not_outweigh_the_others() -> None:
+    tracks = [list(range(100))]
+    long = replace(WORLD, sessions=arrange(tracks, [[0.5] * 100])).observe()
+    found = assess(PERFECT, long, seed=0)
+    assert found is not None
+    assert found.rows == 60

@@ -1,0 +1,112 @@
+"""The shortlist against a look at every track."""
+
+import numpy as np
+import pytest
+
+from recsvc.recommenders.source import session_model
+from recsvc.shortlist import Heard, shortlist
+from recsvc.taste import Belief, SessionModel, predict, prior, update
+from tests.inferring import Array, hear, random_model, session_arrays
+
+ARTISTS = 7
+
+
+def worth(model: SessionModel, belief: Belief, artist: Array, plays: Array) -> Array:
+    """The logarithm of what the mean of the belief expects of each track, by hand."""
+    found = []
+    for row in range(len(model.places)):
+        logit = belief.mean @ model.direction(row) + model.offset(row)
+        found.append(-np.log1p(np.exp(-logit)) + plays[artist[row]] * np.log(model.discount))
+    return np.array(found)
+
+
+def session(model: SessionModel, seed: int, heard: int) -> tuple[Belief, Array, Array, Heard]:
+    """A belief after some tracks, the artists of all, and the rows and account of those heard."""
+    rng = np.random.default_rng(seed)
+    n = len(model.places)
+    artist = rng.integers(0, ARTISTS, n).astype(np.int32)
+    rows = rng.permutation(n)[:heard]
+    belief = prior(model, int(rng.integers(n)), 0.7)
+    for row in rows.tolist():
+        belief = update(model, belief, row, round(rng.random(), 2), 0)
+    plays = np.bincount(artist[rows], minlength=ARTISTS)
+    return belief, artist, rows, Heard(model.places[rows], plays)
+
+
+@pytest.mark.parametrize("heard", [0, 1, 9, 40])
+@pytest.mark.parametrize("seed", range(10))
+def test_in_a_small_catalogue_it_is_the_exact_choice(seed: int, heard: int) -> None:
+    model = random_model(61, 5, seed=seed, leaf=4)  # 16 leaves, of which one lacks 3 tracks
+    belief, artist, rows, account = session(model, seed, heard)
+    expected = worth(model, belief, artist, account.plays)
+    expected[rows] = -np.inf
+    for count in (1, 8, 21):
+        found = model.rows[shortlist(model, belief, artist, account, count)]
+        assert set(found.tolist()) == set(np.argsort(-expected)[:count].tolist())
+
+
+@pytest.mark.parametrize("heard", [0, 3, 55, 61])
+def test_what_is_asked_beyond_the_catalogue_is_every_unheard_track_once(heard: int) -> None:
+    model = random_model(61, 5, leaf=4)
+    belief, artist, rows, account = session(model, 1, heard)
+    found = model.rows[shortlist(model, belief, artist, account, 1000)]
+    assert sorted(found.tolist()) == sorted(set(range(61)) - set(rows.tolist()))
+
+
+def test_a_good_artist_that_was_played_gives_way() -> None:
+    vectors = np.array([[2.0], [1.9], [1.8], [1.6], [-1.0]])
+    model = session_model(session_arrays(vectors, np.zeros(5), leaf=2, discount=0.8))
+    artist = np.array([0, 0, 1, 1, 2], dtype=np.int32)
+    belief = Belief(np.array([1.0, 0.0]), np.eye(2))
+
+    def best(plays: list[int]) -> int:
+        heard = Heard(model.places[:0], np.array(plays))
+        (place,) = shortlist(model, belief, artist, heard, 1)
+        return int(model.rows[place])
+
+    assert [best([0, 0, 0]), best([1, 0, 0]), best([1, 1, 0]), best([9, 9, 0])] == [0, 2, 0, 4]
+
+
+def test_a_discount_of_nothing_leaves_the_others() -> None:
+    model = random_model(8, 2, leaf=4, discount=0.0)
+    artist = np.array([0, 0, 0, 0, 1, 1, 1, 1], dtype=np.int32)
+    belief = prior(model, 0, 1.0)
+    heard = Heard(model.places[:1], np.array([1, 0]))
+    found = model.rows[shortlist(model, belief, artist, heard, 4)]
+    assert sorted(found.tolist()) == [4, 5, 6, 7]
+
+
+@pytest.fixture(scope="module")
+def large() -> tuple[SessionModel, Array]:
+    """20,000 tracks of 1,000 artists whose tracks are alike, most of them not to be liked."""
+    rng = np.random.default_rng(11)
+    n, artists, d = 20_000, 1000, 24
+    artist = rng.integers(0, artists, n).astype(np.int32)
+    vectors = rng.normal(0.0, 0.3, (artists, d))[artist] + rng.normal(0.0, 0.15, (n, d))
+    opening = np.diag([3.0] * d + [-6.0])
+    arrays = session_arrays(vectors, rng.normal(0.0, 0.3, n), leaf=64, opening=opening)
+    return session_model(arrays), artist
+
+
+@pytest.mark.parametrize("heard", [2, 60])
+def test_in_a_large_catalogue_the_best_found_is_nearly_the_best_there_is(
+    large: tuple[SessionModel, Array], heard: int
+) -> None:
+    model, artist = large
+    rng, shares = np.random.default_rng(heard), []
+    for _ in range(15):
+        rows = rng.permutation(len(artist))[:heard]
+        belief = prior(model, int(rows[0]), 1.0)
+        state = rng.multivariate_normal(belief.mean, belief.covariance)
+        for row in rows[1:].tolist():
+            belief = update(model, belief, row, hear(model, state, row, 0, rng), 0)
+        plays = np.bincount(artist[rows], minlength=int(artist.max()) + 1)
+        exact = predict(model, belief, model.places)[0] * model.discount ** plays[artist]
+        exact[rows] = 0.0
+        places = shortlist(model, belief, artist, Heard(model.places[rows], plays), 32)
+        found = model.rows[places]
+        assert len(found) == 32
+        assert not np.isin(found, rows).any()
+        assert exact.max() > 3 * np.median(exact)  # there is something to find
+        shares.append(exact[found].max() / exact.max())
+    assert np.mean(shares) >= 0.97
