@@ -5,35 +5,79 @@ look at every track of the session; the track heard longest ago.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import field
 from random import Random
 from typing import Any
 
 from recsvc.errors import StoreUnavailableError
+from recsvc.evidence import pack, unpack
+from recsvc.ids import fresh_id
 from recsvc.policy import Plan
 from recsvc.recommenders.catalogue import plan_among, plan_oldest, plan_sample
+from recsvc.recommenders.reasons import Reasons, reasons
 from recsvc.recommenders.registry import Policy
+from recsvc.recommenders.session import SessionPolicy, learn
 from recsvc.recommenders.source import Source
-from recsvc.session import Claim, Claimed, Exhausted, Moved, Report, Sessions
+from recsvc.session import Claim, Claimed, Exhausted, Moved, Recalled, Report, Sessions
+from recsvc.values import value
 
 __all__ = ["Call", "Claiming", "event"]
 
+_RECALLS = 3  # looks at a session that other calls of the same listener keep changing
 _ATTEMPTS = 8  # rounds of a claim that other calls of the same listener keep overtaking
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Call:
-    """One call under way: what was reported, and what was fixed at its start."""
+    """One call under way: what was reported, and what was fixed at its start.
+
+    `id` names it. After `expires_ms` (Unix time; 0 is never) the session store is not to
+    record it any more.
+    """
 
     report: Report
     source: Source
     policy: Policy
     treatments: dict[str, str]
+    id: str = field(default_factory=fresh_id)
+    expires_ms: int = 0
+
+    @property
+    def recalls(self) -> bool:
+        """Whether the plan depends on what the session has heard."""
+        return isinstance(self.policy, SessionPolicy)
 
     def plan(self, rng: Random) -> Plan:
-        """Plan the answer; what is drawn in advance comes from `rng`."""
+        """Plan the answer; what is drawn in advance comes from `rng`.
+
+        A policy that recalls plans as in a session of which nothing is known.
+        """
         report = self.report
         return self.policy.plan(self.source, report.user, report.track, report.time, rng)
+
+    def reasons(self, recalled: Recalled) -> Reasons | None:
+        """Say why the answer would be what it would be; None from a policy that infers nothing."""
+        policy, report = self.policy, self.report
+        if not isinstance(policy, SessionPolicy) or self.source.session_model is None:
+            return None
+        evidence = learn(self.source, unpack(recalled.evidence), report.track, report.time)
+        return reasons(self.source, evidence, recalled.out, policy.candidates)
+
+    def recall(self, recalled: Recalled, rng: Random) -> tuple[Plan, bytes]:
+        """Plan the answer from what the session has heard; return also what it is to keep."""
+        if not isinstance(self.policy, SessionPolicy):
+            return self.plan(rng), b""
+        report = self.report
+        plan, evidence = self.policy.recall(
+            self.source,
+            report.user,
+            report.track,
+            report.time,
+            rng,
+            unpack(recalled.evidence),
+            recalled.out,
+        )
+        return plan, b"" if evidence is None else pack(evidence)
 
 
 class Claiming:
@@ -43,12 +87,17 @@ class Claiming:
         self.sessions = sessions
         self.clock = clock
 
-    async def claim(self, call: Call, plan: Plan, rng: Random) -> Claimed:
+    async def claim(self, call: Call, plan: Plan | None, rng: Random) -> Claimed:
         """Settle the plan, or whatever plan comes after it; record the answer.
 
-        Raises `StoreUnavailableError`.
+        Without a plan one is made from what the session has heard. Raises
+        `StoreUnavailableError`.
         """
-        outcome: Claimed | Exhausted | Moved = await self._try(call, plan)
+        outcome: Claimed | Exhausted | Moved
+        if plan is None:
+            plan, outcome = await self._recall(call, rng)
+        else:
+            outcome = await self._try(call, plan)
         for _ in range(_ATTEMPTS):
             if isinstance(outcome, Claimed):
                 return outcome
@@ -57,6 +106,20 @@ class Claiming:
             else:
                 outcome = await self._beyond(call, outcome, rng)
         raise StoreUnavailableError("the listener's session changes faster than it can be read")
+
+    async def _recall(self, call: Call, rng: Random) -> tuple[Plan, Claimed | Exhausted | Moved]:
+        """Look at the session, plan, and claim if the session is still as it was then.
+
+        Where other calls keep coming in between, the last plan goes on as any other does: what
+        is served is still nothing heard, but this report is not learnt from.
+        """
+        for _ in range(_RECALLS):
+            recalled = await self.sessions.recall(call.report.user)
+            plan, evidence = call.recall(recalled, rng)
+            outcome = await self._try(call, plan, position=recalled.position, evidence=evidence)
+            if not isinstance(outcome, Moved):
+                break
+        return plan, outcome
 
     async def _beyond(
         self, call: Call, exhausted: Exhausted, rng: Random
@@ -99,6 +162,7 @@ class Claiming:
         *,
         position: int | None = None,
         recount: int | None = None,
+        evidence: bytes = b"",
     ) -> Claimed | Exhausted | Moved:
         fields = event(call, "next", self.clock())
         return await self.sessions.claim(
@@ -112,6 +176,9 @@ class Claiming:
                 event=fields,
                 position=position,
                 recount=recount,
+                id=call.id,
+                expires_ms=call.expires_ms,
+                evidence=evidence,
             )
         )
 
@@ -119,6 +186,7 @@ class Claiming:
 def event(call: Call, message: str, now: float) -> dict[str, Any]:
     """Return what an event says of a call before its answer is known; `now` in Unix seconds."""
     return {
+        "id": call.id,  # first, where `RedisReplay` looks for it
         "timestamp": int(now * 1000),
         "message": message,
         "user": call.report.user,

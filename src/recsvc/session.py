@@ -1,24 +1,31 @@
 """What the service says to the session store, and what it hears back."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from recsvc.ids import fresh_id
 from recsvc.policy import Plan
+from recsvc.values import value
 
 __all__ = [
+    "NOT_RECALLED",
     "Claim",
     "Claimed",
     "Exhausted",
+    "Finished",
     "Moved",
+    "Recalled",
     "Receipt",
     "Report",
     "Session",
     "Sessions",
+    "idempotency_field",
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Report:
     """What a player reports: the listener, the track just heard, the fraction played.
 
@@ -32,13 +39,24 @@ class Report:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+def idempotency_field(message: str, report: Report) -> str:
+    """Name an idempotency key: of fixed length, whatever the caller sent; empty without one."""
+    if report.key is None:
+        return ""
+    digest = hashlib.sha256(report.key.encode(errors="surrogateescape")).hexdigest()
+    return f"{message}:{digest[:32]}"
+
+
+@value
 class Claim:
     """A plan to settle against a session, and all that is recorded if it succeeds.
 
     `known` tells whether the catalogue has the reported track. `event` holds the fields
     known so far. `position` makes the claim fail if the session has moved on; `recount`
     is the number of heard tracks outside the catalogue, when it had to be counted anew.
+    `id` names the call, and the session if one begins. After `expires_ms` (Unix time; 0 is
+    never) nothing is to be changed any more: something else has been served. `evidence` is
+    what the session is to keep for the policy, which alone can read it; empty leaves it be.
     """
 
     report: Report
@@ -50,11 +68,18 @@ class Claim:
     event: Mapping[str, Any] = field(default_factory=dict)
     position: int | None = None
     recount: int | None = None
+    id: str = field(default_factory=fresh_id)
+    expires_ms: int = 0
+    evidence: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claimed:
-    """The answer, recorded. `position` counts the answers of the session from 0."""
+    """The answer, recorded. `position` counts the answers of the session from 0.
+
+    `entry` is where in the stream its event is; empty for an answer that was given before,
+    which may have been a `degraded` one.
+    """
 
     track: int
     recommender: str
@@ -65,6 +90,17 @@ class Claimed:
     policy: str
     table_version: str
     request_id: str
+    entry: str = field(default="", compare=False)
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a session, recorded. Both are None when there was no session to end."""
+
+    entry: str
+    session: str | None
+    position: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +143,33 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """What a policy that infers needs of a session before it can plan.
+
+    A claim with this `position` fails if the session has moved on since. `served` is the
+    track that went out last, None in a new session; `evidence` is what was kept.
+    """
+
+    position: int
+    served: int | None
+    evidence: bytes
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        """Tracks that went out and are perhaps not reported yet."""
+        return () if self.served is None else (self.served,)
+
+
+NOT_RECALLED = Recalled(0, None, b"")
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
-    """What an erasure removed."""
+    """What an erasure removed; `at` is the time of the mark in the events, in Unix ms."""
 
     session: bool
     listened: int
+    at: int
 
 
 class Sessions(Protocol):
@@ -120,11 +178,19 @@ class Sessions(Protocol):
     async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
         """Settle a plan, record the answer and its event, all in one step."""
 
-    async def finish(self, report: Report, event: Mapping[str, Any]) -> None:
-        """End a session and record its last event, in one step."""
+    async def finish(
+        self, report: Report, event: Mapping[str, Any], expires_ms: int = 0
+    ) -> Finished | None:
+        """End a session and record its last event, in one step; None if that was done before.
+
+        After `expires_ms` (Unix time; 0 is never) nothing is changed any more.
+        """
 
     async def read(self, user: int) -> Session | None:
         """Return a listener's session, None when there is none."""
+
+    async def recall(self, user: int) -> Recalled:
+        """Return what a policy that infers needs of a listener's session."""
 
     async def heard(self, user: int, tracks: Sequence[int]) -> list[bool]:
         """Tell which of some tracks the session has heard."""

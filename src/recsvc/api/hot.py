@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
+from recsvc.api.auth import Role
 from recsvc.api.body import too_large
 from recsvc.api.context import Context
 from recsvc.api.listeners import answer_last, answer_next
@@ -59,6 +60,8 @@ async def _respond(
     started = time.perf_counter()
     headers: list[tuple[bytes, bytes]] = []
     try:
+        if ctx.keyring.closed:
+            ctx.keyring.check(scope["headers"], Role.PLAY)
         found = _read_headers(scope)
         body = await _read_body(receive, found.length, ctx.settings.body_max)
         if body is None:

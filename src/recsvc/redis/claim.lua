@@ -4,29 +4,39 @@
 -- before the answer is known, so a plan that is exhausted leaves no trace.
 --
 -- KEYS   session hash, listened set, listened order, events stream, idempotency now, before
--- ARGV   see `sessions.py`; a pool is six arguments from FIRST on:
---        recommender, tracks, weights, count, pick (of a sample: its population), spare
--- Tracks are length-prefixed decimal ids, weights little-endian doubles.
--- Returns {'claimed', track, recommender, propensity, position, session, fallback},
---         {'again', stored answer}, {'moved'},
---         or {'exhausted', position, distinct tracks heard of the catalogue (-1: unknown)}.
+-- ARGV   what is unpacked below, then of each pool, from FIRST on: its recommender, its tracks
+--        (8 bytes each), its weights and their sum (doubles); of a sample no weights
+-- `draws` has of each pool its pick (int32; of a sample its population) and its spare (double;
+-- negative: heard tracks stay in the pool).
+-- Returns {'claimed', track, recommender, propensity, position, session, fallback, stream entry},
+--         {'again', stored answer}, {'moved'}, {'late', this server's time in ms},
+--         {'more'} when a pool is asked that was not sent, or
+--         {'exhausted', position, distinct tracks heard of the catalogue (-1: unknown)}.
 
 local session, listened, order, events, idem, idem_before = unpack(KEYS)
-local track, time, known, now, ttl = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5]
-local fresh, policy, version, event, events_max = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local field, idem_ttl, answer = ARGV[11], ARGV[12], ARGV[13]
-local expected, recount = ARGV[17], ARGV[18]
-local routes = {contextual = ARGV[14], personal = ARGV[15]}
-local late = ARGV[19] == '1' -- the plan was made as a fallback
-local FIRST, POOL = 20, 6
+local ttl, events_max, idem_ttl, policy, version, late, contextual, personal, otherwise,
+  expected, recount, field, answer, evidence, known, expires, now, reported, track, time, fresh,
+  event, draws = unpack(ARGV, 1, 23)
+local FIRST, POOL = 24, 3
+known, late = known == '1', late == '1' -- the catalogue has the track; the plan is a fallback
+
+-- Whoever asked has given up by then, and served something else. `expires` is on this
+-- server's clock, in ms; 0 is never.
+expires = tonumber(expires)
+if expires > 0 then
+  local clock = redis.call('TIME')
+  local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+  if server_ms > expires then return {'late', server_ms} end
+end
 
 if field ~= '' then
   local stored = redis.call('HGET', idem, field) or redis.call('HGET', idem_before, field)
   if stored then return {'again', stored} end
 end
 
-local state = redis.call('HMGET', session, 'id', 'recommender', 'position', 'outside', 'counted')
-local id, last = state[1] or fresh, state[2]
+local state = redis.call('HMGET', session, 'id', 'recommender', 'position', 'outside', 'counted',
+  'heard')
+local id, last, heard = state[1] or fresh, state[2], state[6] or (not state[1] and '' or nil)
 local position = tonumber(state[3] or 0)
 local outside, counted = tonumber(state[4] or 0), state[5] or version
 if recount ~= '' then outside, counted = tonumber(recount), version end
@@ -36,95 +46,120 @@ if expected ~= '' and tonumber(expected) ~= position then return {'moved'} end
 -- exact only while the catalogue is the one that the count of outsiders was made with.
 local function heard_of_catalogue()
   if counted ~= version then return -1 end
-  local heard = redis.call('SCARD', listened) - outside
-  if known and redis.call('SISMEMBER', listened, track) == 0 then heard = heard + 1 end
-  return heard
+  local count = (heard and #heard / 8 or redis.call('SCARD', listened)) - outside
+  if known and not has_heard(heard, listened, reported) then count = count + 1 end
+  return count
 end
 
-local function settle_pool(tracks, flags, count, first)
-  local pick = tonumber(ARGV[first + 4])
-  local weights = {struct.unpack('<' .. string.rep('d', count), ARGV[first + 2])}
+-- Returns which of some tracks have been heard, as a set of their indices; nil for none.
+local function heard_among(tracks)
+  local found
+  if heard then
+    for i = 1, #heard, 8 do
+      local at = index_in(tracks, string.sub(heard, i, i + 7))
+      if at then
+        found = found or {}
+        found[at] = true
+      end
+    end
+  else
+    for i, flag in ipairs(redis.call('SMISMEMBER', listened, unpack(ids_in(tracks)))) do
+      if flag == 1 then
+        found = found or {}
+        found[i - 1] = true
+      end
+    end
+  end
+  local at = index_in(tracks, reported)
+  if at then
+    found = found or {}
+    found[at] = true
+  end
+  return found
+end
+
+local function settle_pool(tracks, weights, pick, spare)
+  local count = #tracks / 8
+  local gone = spare >= 0 and heard_among(tracks)
+  if not gone then
+    local weight = struct.unpack('<d', weights, 8 * pick + 1)
+    return pick, weight / struct.unpack('<d', weights, 8 * count + 1)
+  end
   local left, unheard = 0, 0
-  for i = 1, count do
-    if flags[i] == 0 then left, unheard = left + weights[i], unheard + 1 end
+  weights = {struct.unpack('<' .. string.rep('d', count), weights)}
+  for i = 0, count - 1 do
+    if not gone[i] then left, unheard = left + weights[i + 1], unheard + 1 end
   end
   if unheard == 0 then return nil end
-  if flags[pick + 1] ~= 0 then
-    local mark, sum = tonumber(ARGV[first + 5]) * left, 0
-    for i = 1, count do
-      if flags[i] == 0 then
-        sum, pick = sum + weights[i], i - 1
+  if gone[pick] then
+    local mark, sum = spare * left, 0
+    for i = 0, count - 1 do
+      if not gone[i] then
+        sum, pick = sum + weights[i + 1], i
         if sum > mark then break end
       end
     end
   end
-  return tracks[pick + 1], weights[pick + 1] / left
+  return pick, weights[pick + 1] / left
 end
 
-local function settle_sample(tracks, flags, count, first)
-  local heard = heard_of_catalogue()
-  if heard < 0 then return nil end
-  for i = 1, count do
-    if flags[i] == 0 then
-      return tracks[i], 1 / math.max(tonumber(ARGV[first + 4]) - heard, 1)
+local function settle_sample(tracks, population)
+  local count = heard_of_catalogue()
+  if count < 0 then return nil end
+  for i = 0, #tracks / 8 - 1 do
+    local id = string.sub(tracks, 8 * i + 1, 8 * i + 8)
+    if id ~= reported and not has_heard(heard, listened, id) then
+      return i, 1 / math.max(population - count, 1)
     end
   end
 end
 
-local function settle(first)
-  local count = tonumber(ARGV[first + 3])
-  if count == 0 then return nil end
-  local tracks = {struct.unpack(string.rep('Bc0', count), ARGV[first + 1])}
-  tracks[count + 1] = nil -- struct appends the position where it stopped
-  local flags
-  if ARGV[first + 5] == 'memoryless' then
-    flags = {}
-    for i = 1, count do flags[i] = 0 end
-  else
-    flags = redis.call('SMISMEMBER', listened, unpack(tracks))
-    for i = 1, count do
-      if tracks[i] == track then flags[i] = 1 end
-    end
-  end
-  if ARGV[first + 2] == '' then return settle_sample(tracks, flags, count, first) end
-  return settle_pool(tracks, flags, count, first)
-end
-
-local route = routes[last] or ARGV[16]
+local route = last == 'contextual' and contextual or last == 'personal' and personal or otherwise
 local choice, propensity, recommender, rank
 for i = 1, #route do
-  local first = FIRST + POOL * string.byte(route, i)
-  choice, propensity = settle(first)
-  if choice then
-    recommender, rank = ARGV[first], i
+  local pool = string.byte(route, i)
+  recommender, rank = ARGV[FIRST + POOL * pool], i
+  if not recommender then return {'more'} end
+  local tracks, weights = ARGV[FIRST + POOL * pool + 1], ARGV[FIRST + POOL * pool + 2]
+  local index
+  if tracks ~= '' then
+    local pick, spare = struct.unpack('<id', draws, 12 * pool + 1)
+    if weights == '' then
+      index, propensity = settle_sample(tracks, pick)
+    else
+      index, propensity = settle_pool(tracks, weights, pick, spare)
+    end
+  end
+  if index then
+    choice = string.sub(tracks, 8 * index + 1, 8 * index + 8)
     break
   end
 end
 if not choice then return {'exhausted', position, heard_of_catalogue()} end
 
 local fallback = (late or rank > 1) and '1' or '0'
+local served = decimal(choice)
 propensity = string.format('%.17g', propensity)
-if not known then
-  outside = outside + redis.call('SADD', listened, track)
-  redis.call('SADD', listened, choice)
-else
-  redis.call('SADD', listened, track, choice)
-end
-redis.call('ZADD', order, 2 * position, track, 2 * position + 1, choice)
+if not known and not has_heard(heard, listened, reported) then outside = outside + 1 end
+heard = add_heard(heard, session, listened, order, position, reported, choice)
 redis.call('HSET', session, 'id', id, 'recommender', recommender, 'position', position + 1,
-  'track', track, 'time', time, 'served', choice, 'at', now, 'policy', policy,
-  'table', version, 'outside', outside, 'counted', counted)
+  'track', track, 'time', time, 'served', served, 'at', now, 'policy', policy,
+  'table', version, 'outside', outside, 'counted', counted,
+  heard and 'heard' or 'counted', heard or counted) -- a nil cannot be an argument
 if position == 0 then redis.call('HSET', session, 'started', now) end
+if evidence ~= '' then redis.call('HSET', session, 'evidence', evidence) end
 redis.call('PEXPIRE', session, ttl)
-redis.call('PEXPIRE', listened, ttl)
-redis.call('PEXPIRE', order, ttl)
-redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
-  .. ',"session":"' .. id .. '","position":' .. position .. ',"recommendation":' .. choice
+if not heard then
+  redis.call('PEXPIRE', listened, ttl)
+  redis.call('PEXPIRE', order, ttl)
+end
+local entry = redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
+  .. ',"session":"' .. id .. '","position":' .. position .. ',"recommendation":' .. served
   .. ',"recommender":"' .. recommender .. '","propensity":' .. propensity
   .. ',"fallback":' .. (fallback == '1' and 'true' or 'false') .. '}')
 if field ~= '' then
   redis.call('HSET', idem, field, table.concat(
-    {choice, recommender, propensity, position, id, fallback, answer}, ' '))
+    {served, recommender, propensity, position, id, fallback, answer}, ' '))
   redis.call('PEXPIRE', idem, idem_ttl)
 end
-return {'claimed', choice, recommender, propensity, position, id, fallback}
+return {'claimed', served, recommender, propensity, position, id, fallback, entry}

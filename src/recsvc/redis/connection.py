@@ -10,9 +10,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 
 from recsvc.errors import RecsvcError
+from recsvc.redis.address import Address
+from recsvc.redis.caller import Caller, ThroughClient
 from recsvc.redis.commands import Client
+from recsvc.redis.multiplexed import Greeting, Multiplexed
 
-__all__ = ["connect"]
+__all__ = ["connect", "connect_caller"]
 
 
 @asynccontextmanager
@@ -33,6 +36,28 @@ async def connect(
         client = _client(url, reply_within, connections, _retry(retries), stack)
         stack.push_async_callback(client.aclose)
         yield cast("Client", client)
+
+
+@asynccontextmanager
+async def connect_caller(
+    url: str, client: Client, *, reply_within: float, greeting: Greeting | None = None
+) -> AsyncIterator[Caller]:
+    """Yield what small commands go through: nothing is sent before the first one.
+
+    One connection that all share, to a URL of one server; `client`, made for the same URL,
+    to any other. `reply_within` (seconds) bounds a connection attempt and a reply.
+    """
+    address = None if "+" in urlsplit(url).scheme else Address.parse(url)
+    if address is None:
+        yield ThroughClient(client)
+        return
+    shared = Multiplexed(
+        address, reply_within=reply_within, connect_within=reply_within, greeting=greeting
+    )
+    try:
+        yield shared
+    finally:
+        await shared.aclose()
 
 
 def _client(

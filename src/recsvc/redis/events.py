@@ -2,8 +2,11 @@
 
 from collections.abc import AsyncIterator
 
+import orjson
+
 from recsvc.redis.commands import Client
 from recsvc.redis.faults import store_faults
+from recsvc.redis.forgotten import forgotten_since
 from recsvc.redis.keys import Keys
 
 __all__ = ["read_events"]
@@ -14,15 +17,28 @@ _AT_ONCE = 1000
 async def read_events(client: Client, keys: Keys) -> AsyncIterator[bytes]:
     """Yield every event there is as one line of JSON, a partition at a time, oldest first.
 
-    Raises `StoreUnavailableError`.
+    Events of a listener who was forgotten later are left out; that they were is an event too,
+    so that a log that was read before can drop them. Raises `StoreUnavailableError`.
     """
     for partition in range(keys.partitions):
+        forgotten = await forgotten_since(client, keys, partition)
         start = "-"
         while True:
             async with store_faults():
                 entries = await client.xrange(keys.events(partition), start, "+", _AT_ONCE)
             if not entries:
                 break
-            for _, fields in entries:
-                yield fields[b"event"]
+            for entry, fields in entries:
+                event = fields[b"event"]
+                if not forgotten or not _is_forgotten(entry, event, forgotten):
+                    yield event
             start = f"({entries[-1][0].decode()}"
+
+
+def _is_forgotten(entry: bytes, event: bytes, forgotten: dict[int, int]) -> bool:
+    """Tell whether an event was written, or had happened, before its listener was forgotten."""
+    read = orjson.loads(event)
+    until = forgotten.get(read["user"])
+    if until is None or read["message"] == "forget":
+        return False
+    return int(entry.partition(b"-")[0]) <= until or bool(read["timestamp"] <= until)

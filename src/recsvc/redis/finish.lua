@@ -2,23 +2,31 @@
 --
 -- KEYS   as in claim.lua
 -- ARGV   event (a JSON object without its closing brace), events_max,
---        idempotency field or empty, idempotency ttl in ms
--- Returns 1 when a session ended, 0 when there was none (the event is written all the
--- same: the track was heard), -1 when this call had been made before.
+--        idempotency field or empty, idempotency ttl in ms, expiry as in claim.lua
+-- Returns {stream entry, session, position}; without a session the event is written all the
+--         same, for the track was heard. Nothing when this call had been made before, and
+--         {'late', this server's time in ms} when it comes too late.
 
 local session, listened, order, events, idem, idem_before = unpack(KEYS)
 local event, events_max, field, idem_ttl = unpack(ARGV)
+local expires = tonumber(ARGV[5])
+
+if expires > 0 then
+  local clock = redis.call('TIME')
+  local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+  if server_ms > expires then return {'late', server_ms} end
+end
 
 if field ~= '' then
   if redis.call('HEXISTS', idem, field) == 1 or redis.call('HEXISTS', idem_before, field) == 1 then
-    return -1
+    return nil
   end
   redis.call('HSET', idem, field, '')
   redis.call('PEXPIRE', idem, idem_ttl)
 end
 local state = redis.call('HMGET', session, 'id', 'position')
 local id = state[1] and '"' .. state[1] .. '"' or 'null'
-redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
+local entry = redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
   .. ',"session":' .. id .. ',"position":' .. (state[2] or '0') .. '}')
-redis.call('DEL', listened, order)
-return redis.call('DEL', session)
+redis.call('DEL', session, listened, order)
+return {entry, state[1], state[2]}

@@ -4,11 +4,14 @@ The braces make one listener's keys and the stream of their events share a Clust
 slot, so that one script may touch them all. Listeners are spread over `partitions`
 such slots; the number is fixed for the life of a deployment.
 
-    recsvc:{0}:session:17     hash    the session
-    recsvc:{0}:listened:17    set     tracks heard in it
+    recsvc:{0}:session:17     hash    the session, and while it is short the tracks heard in it
+    recsvc:{0}:listened:17    set     the tracks heard in a long one
     recsvc:{0}:order:17       zset    the same tracks, in the order they were heard
     recsvc:{0}:idem:17:4711   hash    answers by idempotency key, one key a time window
     recsvc:{0}:events         stream  what was heard and served
+    recsvc:{0}:forgotten      zset    who asked to be forgotten, by when
+    recsvc:{0}:replayed       hash    how far each worker's records have been replayed
+    recsvc:{0}:probe          string  whether anything can be written
     recsvc:{tables}:live      hash    which table version is live, and which was before
     recsvc:{tables}:versions  zset    tables that are stored, by when they were written
     recsvc:{tables}:table:3f9c...  hash  one table: its manifest and its chunks
@@ -31,7 +34,7 @@ class Keys:
         return f"{self.prefix}:{{{user % self.partitions}}}:session:{user}"
 
     def listened(self, user: int) -> str:
-        """The set of the tracks heard in it."""
+        """The set of the tracks heard in a long one."""
         return f"{self.prefix}:{{{user % self.partitions}}}:listened:{user}"
 
     def order(self, user: int) -> str:
@@ -45,6 +48,30 @@ class Keys:
     def events(self, partition: int) -> str:
         """The stream of a partition's events."""
         return f"{self.prefix}:{{{partition}}}:events"
+
+    def forgotten(self, partition: int) -> str:
+        """Who asked to be forgotten, scored by when (Unix ms)."""
+        return f"{self.prefix}:{{{partition}}}:forgotten"
+
+    def of_session(self, user: int, window: int) -> tuple[str, str, str, str, str, str]:
+        """All keys that the scripts of one listener's session touch, in their order."""
+        return (
+            self.session(user),
+            self.listened(user),
+            self.order(user),
+            self.events(user % self.partitions),
+            self.idempotency(user, window),
+            self.idempotency(user, window - 1),
+        )
+
+    def replayed(self, partition: int) -> str:
+        """How far each worker's records of a partition have been replayed."""
+        return f"{self.prefix}:{{{partition}}}:replayed"
+
+    @property
+    def probe(self) -> str:
+        """What is written to find out whether writing works."""
+        return f"{self.prefix}:{{0}}:probe"
 
     @property
     def live(self) -> str:

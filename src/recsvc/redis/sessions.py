@@ -1,104 +1,103 @@
 """Sessions in Redis: every change is one script, so it is atomic and one round trip."""
 
-import hashlib
-import struct
 import time
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from secrets import token_hex
+from asyncio import gather
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
-from redis.exceptions import NoScriptError
 
-from recsvc.policy import CONTEXTUAL, PERSONAL, Candidates, Plan, Pool, Sample
-from recsvc.redis.commands import Client
-from recsvc.redis.faults import store_faults
+from recsvc.errors import StoreUnavailableError
+from recsvc.redis.caller import Caller
+from recsvc.redis.claims import ClaimWriter, outcome, pack_tracks, unpack_tracks
 from recsvc.redis.keys import Keys
-from recsvc.session import Claim, Claimed, Exhausted, Moved, Receipt, Report, Session
+from recsvc.redis.resp import command
+from recsvc.redis.script import Script
+from recsvc.session import (
+    Claim,
+    Claimed,
+    Exhausted,
+    Finished,
+    Moved,
+    Recalled,
+    Receipt,
+    Report,
+    Session,
+    idempotency_field,
+)
 
 __all__ = ["RedisSessions"]
 
-
-class _Script:
-    """A script that is called by its digest, and sent only to a server that lacks it."""
-
-    def __init__(self, name: str) -> None:
-        self.text = files("recsvc.redis").joinpath(name).read_text()
-        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-    async def run(self, client: Client, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        try:
-            return await client.evalsha(self.digest, len(keys), *keys, *arguments)
-        except NoScriptError:
-            await client.script_load(self.text)
-            return await client.evalsha(self.digest, len(keys), *keys, *arguments)
+_PAGE = 10_000  # tracks in one reply; whoever shares the connection waits for it
 
 
 class RedisSessions:
     """The `Sessions` port on Redis. Times to live are in seconds."""
 
     def __init__(
-        self, client: Client, keys: Keys, *, session_ttl: int, idempotency_ttl: int, events_max: int
+        self, caller: Caller, keys: Keys, *, session_ttl: int, idempotency_ttl: int, events_max: int
     ) -> None:
-        self.client = client
+        self.caller = caller
         self.keys = keys
-        self.session_ttl = session_ttl
         self.idempotency_ttl = idempotency_ttl
         self.events_max = events_max
-        self._claim = _Script("claim.lua")
-        self._finish = _Script("finish.lua")
+        self._claim = Script("heard.lua", "claim.lua")
+        self._finish = Script("finish.lua")
+        self._erase = Script("erase.lua")
+        self._probe = Script("probe.lua")
+        self._writer = ClaimWriter(
+            self._claim.digest,
+            keys,
+            session_ttl=session_ttl,
+            idempotency_ttl=idempotency_ttl,
+            events_max=events_max,
+        )
+        self.ahead_ms = 0  # by how much the server's clock is ahead of ours
 
     async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
         """Settle a plan, record the answer and its event, all in one step."""
-        report = claim.report
-        arguments = [
-            report.track,
-            report.time,
-            int(claim.known),
-            claim.at_ms,
-            self.session_ttl * 1000,
-            token_hex(8),
-            claim.policy,
-            claim.table_version,
-            _open(claim.event),
-            self.events_max,
-            _field("next", report),
-            self.idempotency_ttl * 2000,
-            f"{claim.policy} {claim.table_version} {report.request_id}",
-            *_routes(claim.plan),
-            "" if claim.position is None else claim.position,
-            "" if claim.recount is None else claim.recount,
-            int(claim.plan.fallback),
-        ]
-        for pool in claim.plan.pools:
-            arguments += _pool(pool)
-        async with store_faults():
-            reply = await self._claim.run(self.client, self._keys(report), arguments)
-        return _outcome(reply, claim)
+        reply = await self._send(
+            self._claim, partial(self._writer.write, claim, self._window()), claim.expires_ms
+        )
+        if reply[0] == b"more":  # the pools that are asked first are exhausted
+            write_all = partial(self._writer.write, claim, self._window(), all_pools=True)
+            reply = await self._send(self._claim, write_all, claim.expires_ms)
+        return outcome(reply, claim)
 
-    async def finish(self, report: Report, event: Mapping[str, Any]) -> None:
-        """End a session and record its last event, in one step."""
-        arguments = [
-            _open(event),
+    async def finish(
+        self, report: Report, event: Mapping[str, Any], expires_ms: int = 0
+    ) -> Finished | None:
+        """End a session and record its last event, in one step; None if that was done before."""
+        keys = self.keys.of_session(report.user, self._window())
+        fixed = (
+            orjson.dumps(event)[:-1],  # without its closing brace: the script appends the rest
             self.events_max,
-            _field("last", report),
+            idempotency_field("last", report),
             self.idempotency_ttl * 2000,
-        ]
-        async with store_faults():
-            await self._finish.run(self.client, self._keys(report), arguments)
+        )
+        reply = await self._send(
+            self._finish,
+            lambda expiry: self._finish.write(keys, [*fixed, expiry]),
+            expires_ms,
+        )
+        if reply is None:
+            return None
+        entry, session, position = reply
+        return Finished(entry.decode(), session and session.decode(), position and int(position))
 
     async def read(self, user: int) -> Session | None:
         """Return a listener's session, None when there is none."""
         key = self.keys.session(user)
-        async with store_faults(), self.client.pipeline(transaction=False) as pipe:
-            pipe.hgetall(key)
-            pipe.scard(self.keys.listened(user))
-            pipe.pttl(key)
-            stored, listened, ttl = await pipe.execute()
-        if not stored:
+        stored, in_set, ttl = await gather(
+            self.caller.call(command("HMGET", key, *_FIELDS, "heard")),
+            self.caller.call(command("SCARD", self.keys.listened(user))),
+            self.caller.call(command("PTTL", key)),
+        )
+        *values, heard = stored
+        if values[0] is None:
             return None
-        state = {name.decode(): value.decode() for name, value in stored.items()}
+        state = {n: v.decode() for n, v in zip(_FIELDS, values, strict=True) if v is not None}
         return Session(
             id=state["id"],
             recommender=state["recommender"],
@@ -110,116 +109,101 @@ class RedisSessions:
             at=int(state["at"]),
             policy=state["policy"],
             table_version=state["table"],
-            listened=listened,
+            listened=in_set if heard is None else len(heard) // 8,
             expires_in=max(ttl, 0) / 1000,
             outside=int(state.get("outside", 0)),
+        )
+
+    async def recall(self, user: int) -> Recalled:
+        """Return what a policy that infers needs of a listener's session."""
+        key = self.keys.session(user)
+        position, served, evidence = await self.caller.call(
+            command("HMGET", key, "position", "served", "evidence")
+        )
+        return Recalled(
+            int(position or 0), None if served is None else int(served), evidence or b""
         )
 
     async def heard(self, user: int, tracks: Sequence[int]) -> list[bool]:
         """Tell which of some tracks the session has heard."""
         if not tracks:
             return []
-        async with store_faults():
-            flags = await self.client.smismember(self.keys.listened(user), list(tracks))
+        short = await self._short(user)
+        if short is not None:
+            gone = set(short)
+            return [track in gone for track in tracks]
+        ids = (pack_tracks([track]) for track in tracks)
+        flags = await self.caller.call(command("SMISMEMBER", self.keys.listened(user), *ids))
         return [bool(flag) for flag in flags]
 
     async def listened(self, user: int, most: int | None = None) -> list[int]:
         """Return the tracks of the session, or `most` of them, longest ago first."""
-        end = -1 if most is None else most - 1
-        async with store_faults():
-            stored = await self.client.zrange(self.keys.order(user), 0, end)
-        return [int(track) for track in stored]
+        found = await self._short(user)
+        if found is not None:
+            return found if most is None else found[:most]
+        found = []
+        while most is None or len(found) < most:
+            size = _PAGE if most is None else min(_PAGE, most - len(found))
+            start = len(found)
+            page = await self.caller.call(
+                command("ZRANGE", self.keys.order(user), start, start + size - 1)
+            )
+            found += unpack_tracks(b"".join(page))
+            if len(page) < size:
+                break
+        return found
 
     async def erase(self, user: int) -> Receipt:
-        """Remove everything held on a listener."""
-        window = self._window()
-        async with store_faults(), self.client.pipeline(transaction=True) as pipe:
-            pipe.scard(self.keys.listened(user))
-            pipe.delete(self.keys.session(user))
-            pipe.delete(self.keys.listened(user), self.keys.order(user))
-            pipe.delete(*(self.keys.idempotency(user, w) for w in (window, window - 1)))
-            listened, session, _, _ = await pipe.execute()
-        return Receipt(session=bool(session), listened=listened)
+        """Remove everything held on a listener, and mark their events as nobody's.
+
+        Whatever else comes to be kept of a listener is to be removed by the same script.
+        """
+        keys = self.keys.of_session(user, self._window())
+        forgotten = self.keys.forgotten(user % self.keys.partitions)
+        session, listened, at = await self._erase.run(
+            self.caller, [*keys, forgotten], [user, self.events_max]
+        )
+        return Receipt(session=bool(session), listened=listened, at=at)
 
     async def ping(self) -> None:
-        """Return if the store answers."""
-        async with store_faults():
-            await self.client.ping()
+        """Return if the store answers, and takes what is written to it."""
+        server_ms = await self._probe.run(self.caller, [self.keys.probe], [])
+        self.ahead_ms = server_ms - int(time.time() * 1000)
 
-    def _keys(self, report: Report) -> list[str]:
-        user, window = report.user, self._window()
-        return [
-            self.keys.session(user),
-            self.keys.listened(user),
-            self.keys.order(user),
-            self.keys.events(user % self.keys.partitions),
-            self.keys.idempotency(user, window),
-            self.keys.idempotency(user, window - 1),
-        ]
+    async def _short(self, user: int) -> list[int] | None:
+        """Return what a short session has heard, longest ago first; None for any other."""
+        packed = await self.caller.call(command("HGET", self.keys.session(user), "heard"))
+        return None if packed is None else unpack_tracks(packed)
+
+    async def _send(self, script: Script, write: Callable[[int], bytes], expires_ms: int) -> Any:
+        """Run a script that refuses to change anything after the time that `write` is given."""
+        for _ in range(2):
+            expiry = expires_ms + self.ahead_ms if expires_ms else 0
+            reply = await script.send(self.caller, write(expiry))
+            if reply is None or reply[0] != b"late":
+                return reply
+            now_ms = int(time.time() * 1000)
+            if now_ms >= expires_ms:
+                break
+            # It is not late: the server's clock is ahead of ours, or no longer behind it.
+            self.ahead_ms = reply[1] - now_ms
+        raise StoreUnavailableError("it answered too late")
 
     def _window(self) -> int:
         # A key lives for two windows, so an answer is found for at least one.
         return int(time.time()) // self.idempotency_ttl
 
 
-def _open(event: Mapping[str, Any]) -> bytes:
-    """Return an event as JSON without its closing brace; the script appends the rest."""
-    return orjson.dumps(event)[:-1]
-
-
-def _field(message: str, report: Report) -> str:
-    """Name an idempotency key: of fixed length, whatever the caller sent."""
-    if report.key is None:
-        return ""
-    digest = hashlib.sha256(report.key.encode(errors="surrogateescape")).hexdigest()
-    return f"{message}:{digest[:32]}"
-
-
-def _routes(plan: Plan) -> list[bytes]:
-    return [bytes(plan.route(last)) for last in (CONTEXTUAL, PERSONAL, None)]
-
-
-def _pool(pool: Pool | Sample) -> list[Any]:
-    if isinstance(pool, Sample):
-        tracks = _pack_tracks(pool.proposals)
-        return [pool.recommender, tracks, b"", len(pool.proposals), pool.size, b""]
-    candidates, draw = pool.candidates, pool.draw
-    if candidates.packed is None:
-        candidates.packed = _pack(candidates)
-    spare = draw.spare if pool.memory else "memoryless"
-    return [pool.recommender, *candidates.packed, len(candidates), draw.pick, spare]
-
-
-def _pack(candidates: Candidates) -> tuple[bytes, bytes]:
-    weights = struct.pack(f"<{len(candidates)}d", *candidates.weights)
-    return _pack_tracks(candidates.tracks), weights
-
-
-def _pack_tracks(tracks: Sequence[int]) -> bytes:
-    """Write ids as decimals, each behind a byte with its length, as struct's `Bc0` reads them.
-
-    Decimals, so that the listened set keeps the server's compact encoding of integers.
-    """
-    texts = [b"%d" % track for track in tracks]
-    return b"".join([bytes((len(text),)) + text for text in texts])
-
-
-def _outcome(reply: list[Any], claim: Claim) -> Claimed | Exhausted | Moved:
-    match reply:
-        case [b"claimed", *values]:
-            origin = (claim.policy, claim.table_version, claim.report.request_id)
-            return _claimed([str(v) if isinstance(v, int) else v.decode() for v in values], origin)
-        case [b"again", stored]:
-            *values, policy, version, request_id = stored.decode().split(" ", 8)
-            return _claimed(values, (policy, version, request_id))
-        case [b"exhausted", position, heard]:
-            return Exhausted(position, None if heard < 0 else heard)
-        case _:
-            return Moved()
-
-
-def _claimed(values: list[str], origin: tuple[str, str, str]) -> Claimed:
-    track, recommender, propensity, position, session, fallback = values
-    return Claimed(
-        int(track), recommender, float(propensity), int(position), session, fallback == "1", *origin
-    )
+_FIELDS = (
+    "id",
+    "recommender",
+    "position",
+    "track",
+    "time",
+    "served",
+    "started",
+    "at",
+    "policy",
+    "table",
+    "outside",
+)

@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from recsvc.artifact import Manifest, checksum, parse
+from recsvc.artifact import Manifest, checksum, parse, render
 from recsvc.errors import ArtifactError, NoPreviousTableError, NotPublishedError
 from recsvc.redis.commands import Client, Value
 from recsvc.redis.faults import store_faults
@@ -113,7 +113,7 @@ class PublishedTables:
                 }
                 await self.client.hset(key, mapping=chunks)
                 progress(numbers.stop, count)
-            await self.client.hset(key, "manifest", manifest.model_dump_json())
+            await self.client.hset(key, "manifest", render(manifest))
 
     async def _flip(self, version: str, previous: str | None) -> None:
         """Move the pointer, then tell whoever listens."""

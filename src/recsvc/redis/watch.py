@@ -16,12 +16,15 @@ from recsvc.artifact import Manifest
 from recsvc.cache import TableCache
 from recsvc.errors import ArtifactError, NotPublishedError, RecsvcError
 from recsvc.recommenders.source import Source
+from recsvc.redis.forgotten import Forgotten
 from recsvc.redis.tables import Live, PublishedTables
 from recsvc.table import Table, empty
 
 __all__ = ["Loaded", "TableWatch"]
 
 _log = logging.getLogger(__name__)
+
+_ANSWER_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,9 @@ class Loaded:
 class TableWatch:
     """The `Tables` port: what is live in Redis, as it is in memory.
 
-    `poll` is in seconds. `swapped` is told of every table put into service, `refused` of
-    every version that was not, with the reason.
+    `poll` is in seconds. The personal lists of the `forgotten` are held back. `swapped` is
+    told of every table put into service, `refused` of every version that was not, with the
+    reason.
     """
 
     def __init__(
@@ -51,8 +55,10 @@ class TableWatch:
         poll: float,
         swapped: Callable[[Loaded], None],
         refused: Callable[[str, str], None],
+        forgotten: Forgotten | None = None,
     ) -> None:
         self.published = published
+        self.forgotten = forgotten or Forgotten(published.client, published.keys)
         self.cache = cache
         self.poll = poll
         self.loaded = Loaded(Source(empty(), "none"), None, time.time())
@@ -71,10 +77,15 @@ class TableWatch:
     async def start(self) -> None:
         """Load what is live, or, when that cannot be had, what was last in use."""
         try:
+            # A server that hangs is found out by a small question: a start must not wait as
+            # long as pieces of a table may.
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self.published.live()
+                await self.forgotten.refresh()
             await self.refresh()
-        except RecsvcError as error:
-            _log.warning("no table from Redis: %s", error)
-            self._complaint = str(error)
+        except (RecsvcError, TimeoutError) as error:
+            self._complaint = str(error) or f"no answer within {_ANSWER_SECONDS:g} s"
+            _log.warning("no table from Redis: %s", self._complaint)
         if self.loaded.manifest is None:
             await self._start_from_disk()
 
@@ -100,6 +111,11 @@ class TableWatch:
                 raise
             self._bad.clear()
             return self.loaded
+
+    def withhold(self) -> None:
+        """Hold back from the table in service what is known of the forgotten."""
+        if self.loaded.manifest is not None:
+            self.source.withhold(self.forgotten.since(self.loaded.manifest.created_at))
 
     async def run(self) -> None:
         """Watch for ever; cancel to stop."""
@@ -168,6 +184,7 @@ class TableWatch:
 
     async def _swap(self, table: Table, manifest: Manifest) -> None:
         source = await asyncio.to_thread(Source, table, manifest.version)
+        source.withhold(self.forgotten.since(manifest.created_at))
         self.loaded = Loaded(source, manifest, time.time())
         self._swapped(self.loaded)
         _log.info("table %s is in service: %s", manifest.version, manifest.counts)

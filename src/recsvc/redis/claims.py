@@ -1,0 +1,211 @@
+"""A claim as a call of `claim.lua`, and its reply as an outcome.
+
+Every answer costs one of each, so a call is put together from pieces that were written
+before: once a service, once a table, once a list of candidates.
+"""
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import orjson
+
+from recsvc.policy import CONTEXTUAL, PERSONAL, Pool, Sample
+from recsvc.redis.keys import Keys
+from recsvc.redis.resp import word, words
+from recsvc.session import Claim, Claimed, Exhausted, Moved, idempotency_field
+
+__all__ = ["ClaimWriter", "outcome", "pack_tracks", "unpack_tracks"]
+
+_KEYS, _SCALARS, _POOL = 6, 23, 3
+_TRACK = struct.Struct("<q").pack
+_DRAW = struct.Struct("<id").pack
+_MOST_FORMS = 1024
+_MEMORYLESS = -1.0  # the spare of a pool that keeps heard tracks
+_CALL = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n6\r\n"
+# known, expires, now, reported, track, time, fresh, event, draws; 13 digits last until 2286
+_USUAL = (
+    b"$1\r\n%d\r\n$13\r\n%013d\r\n$13\r\n%013d\r\n$8\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+    b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+)
+_NONE_OF_THESE = (None, None, None, b"")
+_NOTHING_RARE = words(b"", b"", b"", b"", b"")
+
+
+class ClaimWriter:
+    """Writes calls of the script that has this `digest`. Times to live are in seconds."""
+
+    def __init__(
+        self, digest: str, keys: Keys, *, session_ttl: int, idempotency_ttl: int, events_max: int
+    ) -> None:
+        self._digest = digest.encode()
+        self._keys = keys
+        self._limits = words(session_ttl * 1000, events_max, idempotency_ttl * 2000)
+        self._begin = lru_cache(maxsize=64)(self._write_begin)
+        self._shared = lru_cache(maxsize=64)(self._write_shared)
+        self._forms: dict[tuple[int, int, int], bytes] = {}
+
+    def write(
+        self, claim: Claim, window: int, expires_ms: int, *, all_pools: bool = False
+    ) -> bytes:
+        """Write a claim. `window` is that of idempotency keys, `expires_ms` on the server's clock.
+
+        Without `all_pools` only those are sent that may be asked first.
+        """
+        report, plan = claim.report, claim.plan
+        shared, firsts = self._shared(
+            claim.policy, claim.table_version, plan.fallback, tuple(plan.routes.items())
+        )
+        pools = plan.pools if all_pools else plan.pools[:firsts]
+        track, time = b"%d" % report.track, repr(report.time).encode()
+        fresh, event = claim.id.encode(), orjson.dumps(claim.event)[:-1]
+        draws = b"".join([_draw(pool) for pool in pools])
+        usual = _USUAL % (
+            claim.known,
+            expires_ms,
+            claim.at_ms,
+            _TRACK(report.track),
+            len(track),
+            track,
+            len(time),
+            time,
+            len(fresh),
+            fresh,
+            len(event),
+            event,
+            len(draws),
+            draws,
+        )
+        return b"".join(
+            (
+                self._begin(len(pools)),
+                self._key_words(report.user, window),
+                shared,
+                _rare_words(claim),
+                usual,
+                *[_pool_words(pool) for pool in pools],
+            )
+        )
+
+    def _write_begin(self, pools: int) -> bytes:
+        return _CALL % (3 + _KEYS + _SCALARS + _POOL * pools, self._digest)
+
+    def _write_shared(
+        self,
+        policy: str,
+        table_version: str,
+        late: bool,
+        routes: tuple[tuple[str | None, tuple[int, ...]], ...],
+    ) -> tuple[bytes, int]:
+        """Write what many claims have in common; also return how many pools may be asked first."""
+        by_last = dict(routes)
+        asked = [bytes(by_last.get(last, by_last[None])) for last in (CONTEXTUAL, PERSONAL, None)]
+        firsts = 1 + max(route[0] for route in by_last.values())
+        return self._limits + words(policy, table_version, int(late), *asked), firsts
+
+    def _key_words(self, user: int, window: int) -> bytes:
+        """Write a listener's keys.
+
+        They only differ in the listener's id, and in their length by the number of its digits.
+        """
+        kind = (user % self._keys.partitions, len(str(user)), window)
+        form = self._forms.get(kind)
+        if form is None:
+            if len(self._forms) > _MOST_FORMS:  # windows pass
+                self._forms.clear()
+            written = [word(key) for key in self._keys.of_session(user, window)]
+            form = b"".join([key.replace(b":%d" % user, b":%d", 1) for key in written])
+            self._forms[kind] = form
+        return form % (user, user, user, user, user)
+
+
+@lru_cache(maxsize=64)
+def _name_word(recommender: str) -> bytes:
+    return word(recommender)
+
+
+def _rare_words(claim: Claim) -> bytes:
+    """Write what most claims are without: expected, recount, field, answer, evidence."""
+    report = claim.report
+    if (claim.position, claim.recount, report.key, claim.evidence) == _NONE_OF_THESE:
+        return _NOTHING_RARE
+    field = idempotency_field("next", report)
+    return words(
+        "" if claim.position is None else claim.position,
+        "" if claim.recount is None else claim.recount,
+        field,
+        f"{claim.policy} {claim.table_version} {report.request_id}" if field else "",
+        claim.evidence,
+    )
+
+
+def _draw(pool: Pool | Sample) -> bytes:
+    if isinstance(pool, Sample):
+        return _DRAW(pool.size, 0.0)
+    pick = pool.candidates.pick(pool.draw.chance)
+    return _DRAW(pick, pool.draw.spare if pool.memory else _MEMORYLESS)
+
+
+def _pool_words(pool: Pool | Sample) -> bytes:
+    if isinstance(pool, Sample):
+        return words(pool.recommender, pack_tracks(pool.proposals), b"")
+    candidates = pool.candidates
+    if candidates.packed is None:
+        candidates.packed = words(*candidates.pack())
+    return _name_word(pool.recommender) + candidates.packed
+
+
+def pack_tracks(tracks: Sequence[int]) -> bytes:
+    """Write ids as the scripts know them, 8 bytes each."""
+    return np.asarray(tracks, dtype="<i8").tobytes()
+
+
+def unpack_tracks(packed: bytes) -> list[int]:
+    """Read such ids."""
+    found: list[int] = np.frombuffer(packed, dtype="<i8").tolist()
+    return found
+
+
+def outcome(reply: list[Any], claim: Claim) -> Claimed | Exhausted | Moved:
+    """Read a reply of the script."""
+    if reply[0] == b"claimed":
+        _, track, recommender, propensity, position, session, fallback, entry = reply
+        return Claimed(
+            int(track),
+            recommender.decode(),
+            float(propensity),
+            position,
+            session.decode(),
+            fallback == b"1",
+            claim.policy,
+            claim.table_version,
+            claim.report.request_id,
+            entry.decode(),
+        )
+    match reply:
+        case [b"again", stored]:
+            return _again(stored.decode())
+        case [b"exhausted", position, heard]:
+            return Exhausted(position, None if heard < 0 else heard)
+        case _:
+            return Moved()
+
+
+def _again(stored: str) -> Claimed:
+    """Read an answer that was given before, as the scripts keep it by its idempotency key."""
+    track, recommender, propensity, position, session, fallback, *origin = stored.split(" ", 8)
+    policy, table_version, request_id = origin
+    return Claimed(
+        int(track),
+        recommender,
+        float(propensity),
+        int(position),
+        session,
+        fallback == "1",
+        policy,
+        table_version,
+        request_id,
+        degraded=session == "-",  # as replay.lua writes it
+    )

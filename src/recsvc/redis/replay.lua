@@ -1,0 +1,113 @@
+-- Records what was answered without this server, or what it has lost, in one step.
+-- `heard.lua` comes before it.
+--
+-- KEYS   events stream, marks, who has been forgotten, then of each record the keys of claim.lua but for the stream:
+--        session hash, listened set, listened order, idempotency now, before
+-- ARGV   mark, session ttl in ms, events_max, idempotency ttl in ms, then of each record,
+--        from FIRST on, what its first line below unpacks; tracks are 8 bytes each
+-- A record is written once however often it comes: its number is above the mark only once.
+-- Returns how many events were written.
+
+local events, marks, forgotten = KEYS[1], KEYS[2], KEYS[3]
+local mark, ttl, events_max, idem_ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local FIRST, RECORD, OWN_KEYS = 5, 19, 5
+local KEPT = 7 * 24 * 3600 * 1000 -- ms for which a mark is remembered
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+-- Entries are numbered by time and sequence, which only compare as numbers.
+local function before(entry, other)
+  local ms, seq = string.match(entry, '(%d+)-(%d+)')
+  local other_ms, other_seq = string.match(other, '(%d+)-(%d+)')
+  ms, other_ms = tonumber(ms), tonumber(other_ms)
+  return ms < other_ms or (ms == other_ms and tonumber(seq) < tonumber(other_seq))
+end
+
+-- A long stream loses its oldest entries as it grows; those are not lost.
+local function stored_or_trimmed(entry)
+  if #redis.call('XRANGE', events, entry, entry) > 0 then return true end
+  if redis.call('XLEN', events) < tonumber(events_max) then return false end
+  return before(entry, redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1][1])
+end
+
+local function add_event(event, id, position, rest)
+  redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
+    .. ',"session":' .. (id and '"' .. id .. '"' or 'null') .. ',"position":' .. position
+    .. rest .. '}')
+end
+
+local function write(r, first_key)
+  local number, entry, orphan, reported, time, known, at, fresh, own, own_position, choice,
+    recommender, propensity, fallback, policy, version, field, answer, event =
+    unpack(ARGV, r, r + RECORD - 1)
+  local session, listened, order, idem, idem_before = unpack(KEYS, first_key, first_key + 4)
+  at = tonumber(at)
+  local asked = redis.call('ZSCORE', forgotten, string.match(session, '%d+$'))
+  if asked and at <= tonumber(asked) then return 0 end -- who is forgotten does not come back
+
+  if entry ~= '' and stored_or_trimmed(entry) then return 0 end
+  if orphan ~= '' then
+    redis.call('XDEL', events, orphan) -- an answer to the same call that nobody got
+  elseif field ~= '' and (redis.call('HEXISTS', idem, field) == 1
+      or redis.call('HEXISTS', idem_before, field) == 1) then
+    return 0
+  end
+
+  local state = redis.call('HMGET', session, 'id', 'position', 'at', 'outside', 'counted',
+    'heard')
+  local stored, latest = state[1], tonumber(state[3] or 0)
+  local id = own ~= '' and own or stored or fresh
+  local position = own_position ~= '' and tonumber(own_position) or tonumber(state[2] or 0)
+  local ours = not stored or stored == id
+
+  if choice == '' then
+    if ours and latest <= at then redis.call('DEL', session, listened, order) end
+    add_event(event, (stored or own ~= '') and id, position, '')
+    if field ~= '' then redis.call('HSET', idem, field, '') end
+  else
+    local left, served = at + ttl - now, decimal(choice)
+    if ours and left > 0 then
+      local heard = state[6] or (not stored and '' or nil)
+      local outside = tonumber(state[4] or 0)
+      if known ~= '1' and not has_heard(heard, listened, reported) then outside = outside + 1 end
+      -- Counted with another catalogue, it is to be counted anew.
+      local counted = (state[5] or version) == version and version or ''
+      heard = add_heard(heard, session, listened, order, position, reported, choice)
+      redis.call('HSET', session, 'id', id, 'outside', outside, 'counted', counted,
+        'position', math.max(position + 1, tonumber(state[2] or 0)))
+      if heard then redis.call('HSET', session, 'heard', heard) end
+      if latest <= at then
+        redis.call('HSET', session, 'recommender', recommender, 'track', decimal(reported),
+          'time', time, 'served', served, 'at', ARGV[r + 6], 'policy', policy, 'table', version)
+      end
+      if not stored then redis.call('HSET', session, 'started', ARGV[r + 6]) end
+      if redis.call('PTTL', session) < left then
+        for _, key in ipairs({session, listened, order}) do redis.call('PEXPIRE', key, left) end
+      end
+    end
+    add_event(event, id, position, ',"recommendation":' .. served .. ',"recommender":"'
+      .. recommender .. '","propensity":' .. propensity .. ',"fallback":'
+      .. (fallback == '1' and 'true' or 'false') .. (entry == '' and ',"degraded":true' or ''))
+    if field ~= '' then
+      -- An answer without this server had no session.
+      redis.call('HSET', idem, field, table.concat({served, recommender, propensity, position,
+        entry == '' and '-' or id, fallback, answer}, ' '))
+    end
+  end
+  if field ~= '' then redis.call('PEXPIRE', idem, idem_ttl) end
+  return 1
+end
+
+local done = tonumber(redis.call('HGET', marks, mark) or 0)
+local written, first_key = 0, 4
+for r = FIRST, #ARGV, RECORD do
+  local number = tonumber(ARGV[r])
+  if number > done then
+    written, done = written + write(r, first_key), number
+  end
+  first_key = first_key + OWN_KEYS
+end
+redis.call('HSET', marks, mark, string.format('%d', done))
+redis.call('PEXPIRE', marks, KEPT)
+return written
