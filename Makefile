@@ -12,7 +12,11 @@ LOG ?= $(RECSVC_DATA_DIR)/demo/log.jsonl
 CATALOGUE ?= $(if $(filter $(RECSVC_DATA_DIR)/demo/log.jsonl,$(LOG)),$(RECSVC_DATA_DIR)/demo/catalogue.jsonl)
 ARTIFACT = $(RECSVC_DATA_DIR)/artifacts/$(shell printf '%s' '$(LOG) $(CATALOGUE)' | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo experiment test lint check format clean
+# Hashes instead of trust in an index, and no index named: it is whoever installs that has one.
+LOCK = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
+
+.PHONY: help demo experiment test torture bench lint check format lock sbom audit clean
 
 help: ## List what can be made.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +32,13 @@ experiment: .venv/demo ## Try every policy on simulated listeners, and report (E
 test: .venv/dev ## Run all tests.
 	$(BIN)/pytest
 
+BENCH ?=
+torture: .venv/dev ## Do to the service what networks, disks and people do (under 30 minutes).
+	$(BIN)/pytest -m torture
+
+bench: .venv/dev ## Measure how fast the service is, and what moved since the last release (BENCH=options).
+	$(BIN)/python -m tests.load.bench --output $(RECSVC_DATA_DIR)/bench $(BENCH)
+
 lint: .venv/dev ## Check format, style, types and the direction of imports.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -39,6 +50,26 @@ check: lint test ## Everything that CI checks.
 format: .venv/dev ## Put the code into shape.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+lock: .venv/supply ## Choose the versions of the serving install anew, and lock them by hash.
+	$(LOCK) --output-file requirements/serve.txt pyproject.toml
+	$(LOCK) --only-build-deps --build-deps-for wheel --output-file requirements/build.txt pyproject.toml
+
+sbom: .venv/supply ## Install from the lock, and list what is in it (CycloneDX): data/sbom.json.
+	@mkdir -p $(RECSVC_DATA_DIR)
+	$(PYTHON) -m venv --clear $(RECSVC_DATA_DIR)/serving
+	$(RECSVC_DATA_DIR)/serving/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/serve.txt
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-file $(RECSVC_DATA_DIR)/sbom.json $(RECSVC_DATA_DIR)/serving/bin/python
+
+audit: .venv/supply ## Ask whether a locked version has a known vulnerability (needs a network).
+	@found=$$(timeout 120 $(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements/serve.txt --timeout 15 2>&1); \
+	code=$$?; \
+	case "$$code:$$found" in \
+	  0:*) echo "$$found" ;; \
+	  *"Found "*"known vulnerabilit"*) echo "$$found"; exit 1 ;; \
+	  *) echo "$$found" | tail -n 1; echo "audit: not checked: what is known of these versions cannot be asked for from here" ;; \
+	esac
 
 clean: ## Remove what was installed, trained and stored.
 	rm -rf .venv $(RECSVC_DATA_DIR)
@@ -60,6 +91,11 @@ $(RECSVC_DATA_DIR)/demo/log.jsonl: | .venv/demo
 .venv/dev: pyproject.toml | .venv/bin/python
 	@echo "installing (once; some minutes on a slow line)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[precompute,dev]'
+	@touch $@
+
+.venv/supply: pyproject.toml | .venv/bin/python
+	@echo "installing (once)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[supply]'
 	@touch $@
 
 .venv/bin/python:
