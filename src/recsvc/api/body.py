@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 from fastapi import Request
 
-from recsvc.api.problems import ProblemError
+from recsvc.api.problems import FieldFault, ProblemError, clean
 
-__all__ = ["read_body", "read_items", "too_large"]
+__all__ = ["read_body", "read_items", "refuse_repeats", "too_large"]
 
 _MOST_DIGITS = 20  # no id has more
 
@@ -35,18 +35,52 @@ def read_items(body: bytes) -> list[Any]:
     """Read a list whose items are to be judged one by one; raises `ProblemError` 400 or 422.
 
     What is not quite JSON inside one item (NaN, half a surrogate pair, a number of a
-    thousand digits) must not spoil the others, so a lenient parser has the last word.
+    thousand digits) must not spoil the others, so a lenient parser has the last word. An
+    item that has a name twice is returned as a `ProblemError`.
     """
     try:
         items = orjson.loads(body)
     except orjson.JSONDecodeError:
+        items = None
+    if items is None or _may_repeat(items, body):
         try:
-            items = json.loads(body, parse_int=_parse_int)
+            items = json.loads(body, parse_int=_parse_int, object_pairs_hook=_unless_repeated)
         except (ValueError, RecursionError) as error:
             raise ProblemError(400, "the body is not valid JSON") from error
     if not isinstance(items, list):
         raise ProblemError(422, "the body must be a list")
     return items
+
+
+def refuse_repeats(body: bytes) -> None:
+    """Raise `ProblemError` 422 if an object has a name twice.
+
+    Which of the two counts is anybody's guess (RFC 8259, section 4), so neither does.
+    `body` is a valid report: with four quotes it has its two names, and nothing else.
+    """
+    if body.count(b'"') != 4:
+        read = json.loads(body, parse_int=_parse_int, object_pairs_hook=_unless_repeated)
+        if isinstance(read, ProblemError):
+            raise read
+
+
+def _may_repeat(items: object, body: bytes) -> bool:
+    """Tell whether there are more quotes than the names of the items account for."""
+    if not isinstance(items, list):
+        return False
+    names = sum(len(item) for item in items if isinstance(item, dict))
+    return body.count(b'"') != 2 * names
+
+
+def _unless_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any] | ProblemError:
+    """Make an object, or, in its place, the problem that it has a name twice."""
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    fault = FieldFault(pointer=f"/{clean(twice)}", detail="it is there twice")
+    return ProblemError(422, f"{clean(twice)}: it is there twice", [fault])
 
 
 def _parse_int(digits: str) -> int | str:

@@ -5,6 +5,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from recsvc.api.auth import Keyring
 from recsvc.api.metrics import Metrics
 from recsvc.redis.tables import PublishedTables
 from recsvc.redis.watch import TableWatch
@@ -23,6 +24,7 @@ class Context:
     tables: TableWatch
     published: PublishedTables
     metrics: Metrics
+    keyring: Keyring
 
 
 # Asynchronous, for FastAPI runs a plain function in a thread: a hop for every request.

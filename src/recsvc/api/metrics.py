@@ -4,6 +4,7 @@ import time
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsvc.redis.watch import Loaded
@@ -37,6 +38,12 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._turned_away = Counter(
+            "recsvc_turned_away_total",
+            "Requests refused before they were read, or for want of room.",
+            ["status"],
+            registry=self.registry,
+        )
         self._swaps = Counter(
             "recsvc_table_swaps_total", "Tables put into service.", registry=self.registry
         )
@@ -52,6 +59,7 @@ class Metrics:
         # Looking a label set up costs more than counting in it.
         self._answer_child = lru_cache(maxsize=256)(self._answers.labels)
         self._request_child = lru_cache(maxsize=1024)(self._requests.labels)
+        self._turned_away_child = lru_cache(maxsize=16)(self._turned_away.labels)
 
     def answered(self, answer: Answer) -> None:
         """Count an answer."""
@@ -76,6 +84,14 @@ class Metrics:
     def responded(self, route: str, status: int, started: float) -> None:
         """Count a response; `started` is from `time.perf_counter`."""
         self._request_child(route, status).observe(time.perf_counter() - started)
+
+    def add(self, collector: Collector) -> None:
+        """Show the figures of `collector` too."""
+        self.registry.register(collector)
+
+    def turned_away(self, status: int, count: int) -> None:
+        """Count requests that were refused before they were read, or for want of room."""
+        self._turned_away_child(status).inc(count)
 
     def render(self) -> bytes:
         """Return all figures as text."""

@@ -7,11 +7,14 @@ from recsvc import __version__
 from recsvc.api import schemas
 from recsvc.api.context import Ctx
 from recsvc.api.json import JSONResponse
+from recsvc.api.problems import responses
 from recsvc.errors import StoreUnavailableError
 
-__all__ = ["router"]
+__all__ = ["figures", "router"]
 
-router = APIRouter()
+router, figures = APIRouter(), APIRouter()
+
+_LINKS = {"docs": "/docs", "openapi": "/openapi.json", "ready": "/health/ready"}
 
 
 @router.get("/", summary="What this is")
@@ -22,7 +25,7 @@ async def index(ctx: Ctx) -> JSONResponse:
             "service": "recsvc",
             "version": __version__,
             "table_version": ctx.tables.source.version,
-            "links": {"docs": "/docs", "openapi": "/openapi.json", "ready": "/health/ready"},
+            "links": _LINKS if ctx.settings.docs_open else {"ready": "/health/ready"},
         }
     )
 
@@ -53,7 +56,12 @@ async def ready(ctx: Ctx) -> JSONResponse:
     return JSONResponse({"status": status, "checks": checks}, 200 if good else 503)
 
 
-@router.get("/metrics", summary="What it has counted", response_class=Response)
+@figures.get(
+    "/metrics",
+    summary="What it has counted",
+    response_class=Response,
+    responses=responses(401, 403),
+)
 async def metrics(ctx: Ctx) -> Response:
     """Return this worker's figures in the text format of Prometheus."""
     return Response(ctx.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,7 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457), for every way a call can fail."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from recsvc.api.json import JSONResponse
 from recsvc.errors import (
@@ -26,6 +27,7 @@ __all__ = [
     "Problem",
     "ProblemError",
     "add_handlers",
+    "clean",
     "describe",
     "of_error",
     "of_validation",
@@ -67,11 +69,12 @@ class Fault(BaseModel):
     errors: list[FieldFault] = []
 
 
-_CONTENT = {"application/problem+json": {"schema": Fault.model_json_schema()}}
+# `Fault` is a component because POST /next may answer with it in place of an item.
+_CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Fault"}}}
 _DESCRIBED = {
     400: "The body is not JSON.",
-    401: "The admin key is missing or wrong.",
-    403: "No admin key is set.",
+    401: "A key is needed, and there is none or an unknown one.",
+    403: "The key is not for this, or no admin key is set.",
     404: "There is nothing of that name.",
     409: "There is no such table, or it was refused.",
     413: "The body is too large.",
@@ -147,10 +150,10 @@ def add_handlers(app: FastAPI) -> None:
 
 def _field(place: tuple[Any, ...], kind: str, message: str) -> FieldFault:
     text = "it is missing" if kind == "missing" else message
-    return FieldFault(pointer="".join(f"/{_clean(part)}" for part in place), detail=text)
+    return FieldFault(pointer="".join(f"/{clean(part)}" for part in place), detail=text)
 
 
-def _clean(part: object) -> str:
+def clean(part: object) -> str:
     """Make a part of a place fit for JSON: names come from the caller."""
     return str(part).encode(errors="replace").decode()[:64]
 
@@ -182,6 +185,25 @@ async def _of_request(_: Request, error: Exception) -> Response:
     return Problem(of_validation(error, skip=1).fault)
 
 
-async def _of_http(_: Request, error: Exception) -> Response:
+async def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (tells the type checker)
-    return Problem(ProblemError(error.status_code, error.detail).fault, error.headers)
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if error.status_code == 405:
+        headers["allow"] = ", ".join(sorted(_methods(request)))
+    return Problem(ProblemError(error.status_code, error.detail).fault, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """Return what a path can be asked with, by all of its routes: the framework names one's."""
+    routes = _plain(request.app.routes)
+    found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in found for method in route.methods or ()}
+
+
+def _plain(routes: Iterable[Any]) -> Iterator[Route]:
+    """Yield the routes, and those of the routers among them, one by one."""
+    for route in routes:
+        if isinstance(route, Route):
+            yield route
+        elif router := getattr(route, "original_router", None):
+            yield from _plain(router.routes)

@@ -10,11 +10,8 @@ from recsvc.table import MAX_ID
 __all__ = [
     "Answer",
     "BatchItem",
-    "CandidateRow",
     "Ended",
     "Erased",
-    "Explained",
-    "ExplainedPool",
     "Health",
     "Neighbour",
     "Neighbours",
@@ -23,10 +20,12 @@ __all__ = [
     "SessionView",
     "TableView",
     "Track",
+    "example",
 ]
 
 
-def _example(**values: Any) -> ConfigDict:
+def example(**values: Any) -> ConfigDict:
+    """Give a model an example, for the documentation."""
     return ConfigDict(json_schema_extra={"example": values})
 
 
@@ -52,7 +51,7 @@ Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 class Report(BaseModel):
     """The track just heard, and the fraction of it that was played."""
 
-    model_config = _example(track=10, time=0.3)
+    model_config = example(track=10, time=0.3)
 
     track: Id
     time: Fraction
@@ -61,7 +60,7 @@ class Report(BaseModel):
 class BatchItem(Report):
     """A report that names its listener."""
 
-    model_config = _example(user=17, track=10, time=0.3)
+    model_config = example(user=17, track=10, time=0.3)
 
     user: Id
 
@@ -69,7 +68,7 @@ class BatchItem(Report):
 class Answer(BaseModel):
     """The track to play next, and where it came from."""
 
-    model_config = _example(
+    model_config = example(
         user=17,
         track=3204,
         recommender="contextual",
@@ -101,7 +100,7 @@ class Answer(BaseModel):
 class Ended(BaseModel):
     """The session has ended."""
 
-    model_config = _example(user=17)
+    model_config = example(user=17)
 
     user: int
 
@@ -109,7 +108,7 @@ class Ended(BaseModel):
 class Track(BaseModel):
     """A track of the catalogue."""
 
-    model_config = _example(track=10, artist="The Lanterns", title="Slow Harbour")
+    model_config = example(track=10, artist="The Lanterns", title="Slow Harbour")
 
     track: int
     artist: str
@@ -119,7 +118,7 @@ class Track(BaseModel):
 class Neighbour(Track):
     """A track that may follow another, and how heavily it weighs."""
 
-    model_config = _example(
+    model_config = example(
         track=4001, artist="Jory Alison", title="After the Letter", weight=0.0152, share=0.0152
     )
 
@@ -130,7 +129,7 @@ class Neighbour(Track):
 class Neighbours(Track):
     """A track's weighted neighbours, the heaviest first."""
 
-    model_config = _example(
+    model_config = example(
         track=10,
         artist="The Lanterns",
         title="Slow Harbour",
@@ -150,74 +149,10 @@ class Neighbours(Track):
     neighbours: list[Neighbour]
 
 
-class CandidateRow(BaseModel):
-    """One candidate: its weight, whether it is excluded, its chance to be served."""
-
-    track: int
-    artist: str
-    title: str
-    weight: float
-    heard: bool
-    probability: float
-
-
-class ExplainedPool(BaseModel):
-    """One recommender's candidates, in the order of the table."""
-
-    recommender: str
-    answers: bool = Field(description="Whether this is the one that would answer.")
-    population: int
-    heard: int
-    candidates: list[CandidateRow]
-
-
-class Explained(BaseModel):
-    """What /next would do, and why. Nothing was changed."""
-
-    model_config = _example(
-        user=17,
-        track=10,
-        time=0.3,
-        policy="ensemble",
-        table_version="3f9c2a71b04e",
-        last_recommender="contextual",
-        why="contextual answered last and was heard for 0.3, below 0.7, so personal is first",
-        answered_by="personal",
-        pools=[
-            {
-                "recommender": "personal",
-                "answers": True,
-                "population": 100,
-                "heard": 1,
-                "candidates": [
-                    {
-                        "track": 3204,
-                        "artist": "Tove Corlund",
-                        "title": "Open Summer",
-                        "weight": 0.0111,
-                        "heard": False,
-                        "probability": 0.0112,
-                    }
-                ],
-            }
-        ],
-    )
-
-    user: int
-    track: int
-    time: float
-    policy: str
-    table_version: str
-    last_recommender: str | None
-    why: str
-    answered_by: str
-    pools: list[ExplainedPool]
-
-
 class SessionView(BaseModel):
     """A session as stored. Times of day are Unix milliseconds."""
 
-    model_config = _example(
+    model_config = example(
         user=17,
         id="5d1f8a3be07c9624",
         recommender="contextual",
@@ -251,19 +186,26 @@ class SessionView(BaseModel):
 
 
 class Erased(BaseModel):
-    """What an erasure removed."""
+    """The receipt of an erasure: what there was, and is no more."""
 
-    model_config = _example(user=17, session=True, listened=6)
+    model_config = example(
+        user=17, found=True, session=True, listened=6, personal=True, at=1790000012345
+    )
 
     user: int
+    found: bool = Field(description="Whether there was anything.")
     session: bool
-    listened: int
+    listened: int = Field(description="How many tracks the session had heard.")
+    personal: bool = Field(
+        description="Whether the table in service has a personal list, which is not used any more."
+    )
+    at: int = Field(description="When, in Unix milliseconds; logs drop the events up to then.")
 
 
 class TableView(BaseModel):
     """The table in service."""
 
-    model_config = _example(
+    model_config = example(
         version="3f9c2a71b04e",
         previous="0185a1e7e9ad",
         created_at="2026-11-24T07:15:09+00:00",
@@ -291,7 +233,7 @@ class TableView(BaseModel):
 class Health(BaseModel):
     """Whether the service can do its work; `checks` says what is amiss."""
 
-    model_config = _example(status="ready", checks={"redis": "ok", "table": "ok"})
+    model_config = example(status="ready", checks={"redis": "ok", "table": "ok"})
 
     status: str
     checks: dict[str, str]

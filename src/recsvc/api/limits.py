@@ -1,0 +1,173 @@
+"""How much of a caller one worker bears with: how slow, how large, how many at once."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+__all__ = ["Connection", "Guard", "Limits", "Room"]
+
+_BEAT_SECONDS = 0.01
+_SWEEP_SECONDS = 0.5
+_LATE_SECONDS = 0.01  # about half a turn of the event loop; a 503 takes one
+_STANDING_SECONDS = 0.2
+_LEAST_ROOM = 16
+_LINGER_SECONDS = 2.0
+_LIGHT = 512  # bytes of a body that weigh no more than the request itself
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a caller may ask of one worker."""
+
+    requests_max: int = 512
+    """Requests in progress; beyond, and beyond what `Room` finds good, 503 at once."""
+    body_max: int = 262_144
+    """Bytes of a body."""
+    head_max: int = 65_536
+    """Bytes of a request line and its headers, about: up to twice as many if in pieces."""
+    headers_max: int = 256
+    """Headers of one request."""
+    receive_timeout: float = 8.0
+    """Seconds within which a request arrives whole, and a response is taken."""
+    keep_alive: float = 75.0
+    """Seconds that a connection may be idle after a response."""
+
+
+class Connection(Protocol):
+    """What a guard does to connections whose time is up."""
+
+    def too_slow(self) -> None:
+        """A request has not arrived whole in time, or is not even begun."""
+
+    def drop(self) -> None:
+        """The response is not being taken, or what was refused still comes in."""
+
+
+class Guard:
+    """Watches the connections of one worker, and how much is in progress.
+
+    `refused` hears the status of the requests that are turned away before the application
+    sees them, and how many there were; of a 503 not before the next beat.
+    """
+
+    def __init__(self, limits: Limits, refused: Callable[[int, int], None]) -> None:
+        self.limits = limits
+        self.refused = refused
+        self.room = Room(limits.requests_max)
+        self.tasks: set[asyncio.Task[None]] = set()
+        """The requests in progress: the server's own set, which the protocol puts here."""
+        self.extra = 0
+        """What they weigh beyond one each."""
+        self.turned_away = 0
+        """Requests answered 503 since the last beat."""
+        self.receiving = _Waiting(limits.receive_timeout)
+        """Connections with half a request."""
+        self.stalled = _Waiting(limits.receive_timeout)
+        """Connections that do not take their response."""
+        self.idle = _Waiting(limits.keep_alive)
+        """Connections between two requests."""
+        self.lingering = _Waiting(_LINGER_SECONDS)
+        """Connections that are closed as soon as the caller has read why."""
+
+    def full(self) -> bool:
+        """Tell whether one more request would be too many."""
+        return len(self.tasks) + self.extra >= self.room.limit
+
+    def weigh(self, task: "asyncio.Task[None]", body: int) -> None:
+        """Count a request of a long body for more than one while `task` runs."""
+        if body > _LIGHT:
+            weight = body // _LIGHT
+            self.extra += weight
+            task.add_done_callback(partial(self._lighten, weight))
+
+    def forget(self, connection: Connection) -> None:
+        """Stop watching a connection that has gone."""
+        for waiting in (self.receiving, self.idle, self.stalled, self.lingering):
+            waiting.stop(connection)
+
+    async def run(self) -> None:
+        """Feel the pulse of the event loop and close what is overdue; cancel to stop."""
+        swept = due = time.monotonic()
+        while True:
+            due += _BEAT_SECONDS
+            await asyncio.sleep(due - time.monotonic())
+            now = time.monotonic()
+            self.room.feel(now, now - due, len(self.tasks) + self.extra)
+            due = now
+            if self.turned_away:
+                self.refused(503, self.turned_away)
+                self.turned_away = 0
+            if now - swept > _SWEEP_SECONDS:
+                swept = now
+                self._sweep(now)
+
+    def _sweep(self, now: float) -> None:
+        for waiting in (self.receiving, self.idle):
+            for connection in waiting.expired(now):
+                connection.too_slow()
+        for waiting in (self.stalled, self.lingering):
+            for connection in waiting.expired(now):
+                connection.drop()
+
+    def _lighten(self, weight: int, _: Any) -> None:
+        self.extra -= weight
+
+
+class Room:
+    """How many requests may be in progress at a time.
+
+    All that `most` allows, while they do not queue. A burst is let in whole and drains. But
+    when the event loop is late and stays so, a queue is standing in front of it in which
+    everybody only waits: then fewer are let in, until it is in time again. That is the idea
+    of CoDel (RFC 8289), with the lateness of a timer for the sojourn time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.limit = most
+        self._most, self._exact = most, float(most)
+        self._late = 0.0  # seconds, smoothed
+        self._since: float | None = None  # when it began to be late
+
+    def feel(self, now: float, late: float, in_progress: int) -> None:
+        """Note that a timer fired `late` (seconds), with so many requests in progress."""
+        self._late += (late - self._late) / 5
+        if self._late < _LATE_SECONDS or in_progress < self._exact / 2:
+            self._since = None
+            self._exact = min(self._exact * 1.05, self._most)
+        elif self._since is None:
+            self._since = now
+        elif now - self._since > _STANDING_SECONDS:
+            self._exact = max(self._exact * 0.9, min(_LEAST_ROOM, self._most))
+        self.limit = int(self._exact)
+
+
+class _Waiting:
+    """Connections that wait for their caller, in the order in which they began to."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: dict[Connection, float] = {}
+
+    def __contains__(self, connection: Connection) -> bool:
+        return connection in self._since
+
+    def start(self, connection: Connection) -> None:
+        """Note that a connection waits; that it began to is not noted twice."""
+        if connection not in self._since:
+            self._since[connection] = time.monotonic()
+
+    def stop(self, connection: Connection) -> None:
+        """Note that it waits no longer."""
+        self._since.pop(connection, None)
+
+    def expired(self, now: float) -> Iterator[Connection]:
+        """Take out those whose time is up."""
+        while self._since:
+            connection, since = next(iter(self._since.items()))
+            if now - since < self._seconds:
+                return
+            del self._since[connection]
+            yield connection

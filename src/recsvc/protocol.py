@@ -1,0 +1,300 @@
+"""HTTP as uvicorn speaks it, minus its trust in callers.
+
+uvicorn lets a request take for ever to arrive, hands it to the application before its body
+is there, has no limit on headers, and answers what it cannot parse in plain text. Here the
+application sees whole requests only, so slow ones cost a buffer and no task, and whatever
+is turned away gets a problem (RFC 9457).
+"""
+
+import asyncio
+from typing import Any
+from urllib.parse import unquote
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from recsvc.api.limits import Guard, Limits
+from recsvc.api.refusals import BUSY, BUSY_CLOSING, respond
+from recsvc.heads import is_simple, without_upgrade
+from recsvc.responses import WholeCycle
+
+__all__ = ["GuardedProtocol"]
+
+_IDLE, _HEAD, _BODY = range(3)
+_DRAIN_SECONDS = 0.25
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_NEVER_BUSY = ("/health/", "/metrics")
+
+
+class _RefusedError(Exception):
+    """Stops the parser."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, config: Any, server_state: Any, app_state: Any, _loop: Any = None) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        guard: Guard | None = app_state.get("guard")
+        self.guard = guard or Guard(Limits(), lambda *_: None)
+        self.guard.tasks = self.tasks
+        self.running: RequestResponseCycle | None = None  # with the application, unanswered
+        self.stage = _IDLE  # of the request that is coming in
+        self.chunk = self.head = self.length = 0  # bytes: just read, of the head, of the body
+        self.ended = False  # nothing more is read of this connection
+        self.draining = False  # the next response is the last
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self.guard.receiving.start(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the request in progress that nobody waits for its answer."""
+        self.guard.forget(self)
+        if self.running is not None:
+            self.running.disconnected = True
+            self.running.message_event.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come in; start the requests that are whole."""
+        if self.ended:
+            return
+        guard = self.guard
+        if guard.full() and self.stage == _IDLE and self.running is None and is_simple(data):
+            # Nothing more than this: when most requests go this way, it is what they cost
+            # that the others lack. The connection stays as idle as it was.
+            guard.turned_away += 1
+            self.transport.write(BUSY)
+            if self in guard.receiving or self.draining:
+                self._await_request()
+            return
+        guard.idle.stop(self)
+        self.chunk = len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stop:
+            self._ignore_upgrade(data[stop.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(400, "this is not valid HTTP/1.1")
+        if self.ended or self.stage == _IDLE:
+            self.guard.receiving.stop(self)
+            return
+        self.guard.receiving.start(self)
+        if self.stage == _HEAD:
+            self.head += self.chunk
+            if self.head > self.guard.limits.head_max:
+                self._refuse(431, "the headers are too long")
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Tell whether to stay open: a caller that sends no more may still read."""
+        if self.running is None:
+            return False
+        self._end()
+        return True
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self.stage, self.head, self.length = _HEAD, 0, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header."""
+        name = name.lower()
+        self.headers.append((name, value))
+        if name == b"content-length":
+            self.length = int(value)
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        elif len(self.headers) > self.guard.limits.headers_max:
+            self._refuse(431, f"a request may have at most {self.guard.limits.headers_max} headers")
+            raise _RefusedError
+
+    def on_headers_complete(self) -> None:
+        """Judge a request by its head."""
+        self.stage = _BODY
+        if self.parser.should_upgrade():
+            return
+        limits = self.guard.limits
+        if self.chunk > limits.head_max and self._head_bytes() > limits.head_max:
+            self._refuse(431, "the headers are too long")
+        elif self.length > limits.body_max:
+            self._refuse(413, f"a body may have at most {limits.body_max} bytes")
+        if self.ended:
+            return
+        version = self.parser.get_http_version()
+        self._describe(version)
+        keep_alive = version != "1.0" and self.parser.should_keep_alive() and not self.draining
+        if self.expect_100_continue and self.running is None:
+            self.transport.write(_CONTINUE)
+        self.cycle = WholeCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body."""
+        if not self.ended:
+            self.cycle.body += body
+            if len(self.cycle.body) > self.guard.limits.body_max:
+                most = self.guard.limits.body_max
+                self._refuse(413, f"a body may have at most {most} bytes")
+
+    def on_message_complete(self) -> None:
+        """Start a request, or queue it behind the one before it."""
+        if self.ended or self.parser.should_upgrade():
+            return
+        self.stage = _IDLE
+        cycle = self.cycle
+        cycle.more_body = False
+        cycle.message_event.set()
+        if self.running is None:
+            self._start(cycle)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def on_response_complete(self) -> None:
+        """Go on with what waits, or wait for more."""
+        self.server_state.total_requests += 1
+        self.running = None
+        if self.transport.is_closing():
+            return
+        while self.pipeline:
+            if self._start(self.pipeline.pop()[0]):
+                return
+        self.flow.resume_reading()
+        self._await_request()
+
+    def shutdown(self) -> None:
+        """Answer what is here and close; a request that is just on its way is answered too."""
+        self.draining = True
+        if self.running is not None:
+            self._end()
+        else:
+            self.loop.call_later(_DRAIN_SECONDS, self._close_if_idle)
+
+    def pause_writing(self) -> None:
+        """Wait for a caller that does not read its response."""
+        self.flow.pause_writing()
+        self.guard.stalled.start(self)
+
+    def resume_writing(self) -> None:
+        """Go on, now that it does."""
+        self.flow.resume_writing()
+        self.guard.stalled.stop(self)
+
+    def too_slow(self) -> None:
+        """Give up on a request that does not arrive, or is not even begun."""
+        if self.stage != _IDLE:
+            self._refuse(408, "the request did not arrive in time")
+        elif self.running is None:
+            self.transport.close()
+
+    def drop(self) -> None:
+        """Give up on a caller that does not read, or does not stop sending."""
+        self.transport.abort()
+
+    def _describe(self, version: str) -> None:
+        """Put the request line into the scope; raises for a target that is no path."""
+        target = httptools.parse_url(self.url)
+        path = target.path.decode("ascii")
+        scope = self.scope
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = target.path
+        scope["query_string"] = target.query or b""
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read a request again without its wish for another protocol.
+
+        The parser takes what follows such a head for the other protocol, and would lose the
+        body: Java's client for one asks for HTTP/2 with each first request.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(400, "this is no proxy")
+            return
+        version = self.parser.get_http_version()
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(without_upgrade(method, self.url, version, self.headers) + rest)
+
+    def _start(self, cycle: RequestResponseCycle) -> bool:
+        """Give a whole request to the application; tell whether there was room for it."""
+        if self.guard.full() and not cycle.scope["path"].startswith(_NEVER_BUSY):
+            cycle.response_complete = True
+            # Whoever asked for the head alone would take a body for the next response.
+            self._turn_away(close=not cycle.keep_alive or cycle.scope["method"] == "HEAD")
+            return False
+        self.running = cycle
+        task = self.loop.create_task(cycle.run_asgi(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+        self.guard.weigh(task, len(cycle.body))
+        return True
+
+    def _turn_away(self, *, close: bool = False) -> None:
+        self.guard.turned_away += 1
+        if close or self.draining:
+            self.transport.write(BUSY_CLOSING)
+            self.transport.close()
+        else:
+            self.transport.write(BUSY)
+            self._await_request()
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Answer a request that will not be read to its end, and read no more.
+
+        What came before it on this connection is answered first, and then instead: an
+        answer out of turn would be taken for another's.
+        """
+        if self.ended:
+            return
+        self.guard.refused(status, 1)
+        self.stage = _IDLE
+        waiting = self.running is not None
+        self._end()
+        if waiting:
+            return
+        self.transport.write(respond(status, detail, close=True))
+        # To close with bytes unread would reset the connection, and the caller might never
+        # see why. So it is closed one way, and what still comes is thrown away for a while.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.guard.lingering.start(self)
+        else:
+            self.transport.close()
+
+    def _await_request(self) -> None:
+        """Wait for the next request, unless it has begun; none is to, once the service stops."""
+        if self.draining:
+            self.transport.close()
+        elif self.stage == _IDLE:
+            self.guard.receiving.stop(self)
+            self.guard.idle.start(self)
+
+    def _end(self) -> None:
+        """Read no more, and let the last response under way close the connection."""
+        self.ended = True
+        last = self.pipeline[0][0] if self.pipeline else self.running
+        if last is not None:
+            last.keep_alive = False
+
+    def _close_if_idle(self) -> None:
+        if self.running is None and not self.transport.is_closing():
+            self.transport.close()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

@@ -1,0 +1,92 @@
+"""Room for requests, and which may be turned away unread."""
+
+import pytest
+
+from recsvc.api.limits import Room
+from recsvc.api.refusals import BUSY, BUSY_CLOSING, respond
+from recsvc.heads import is_simple
+from tests.wire import request
+
+REPORT = b'{"track": 3, "time": 0.5}'
+
+
+def feel(room: Room, beats: int, late: float, in_progress: int, start: float = 0.0) -> list[int]:
+    found = []
+    for beat in range(beats):
+        room.feel(start + beat * 0.01, late, in_progress)
+        found.append(room.limit)
+    return found
+
+
+def test_there_is_room_for_all_while_the_loop_is_in_time() -> None:
+    assert set(feel(Room(500), 1000, 0.001, 500)) == {500}
+
+
+def test_a_burst_is_let_in_whole() -> None:
+    assert set(feel(Room(500), 15, 0.1, 500)) == {500}
+
+
+def test_a_queue_that_stands_lets_fewer_in_and_never_none() -> None:
+    limits = feel(Room(500), 200, 0.1, 500)
+    assert limits == sorted(limits, reverse=True)
+    assert limits[-1] == 16
+    assert feel(Room(4), 200, 0.1, 4)[-1] == 4
+
+
+def test_it_grows_back_once_the_loop_is_in_time() -> None:
+    room = Room(500)
+    feel(room, 200, 0.1, 500)
+    limits = feel(room, 200, 0.001, 16, start=2.0)
+    assert limits[-1] == 500
+    assert limits[10] < 100, "but not at once"
+
+
+def test_a_late_loop_with_little_to_do_is_not_ours_to_mend() -> None:
+    assert set(feel(Room(500), 1000, 0.1, 100)) == {500}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request("/next/1", REPORT),
+        request("/next/1", REPORT, b"Connection: keep-alive", b"Accept: */*"),
+        request("/next", b"[" + REPORT + b"]", b"cOnTent-leNgth: 27"),
+    ],
+)
+def test_simple_requests(data: bytes) -> None:
+    assert is_simple(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"POST /next/1 HTTP/1.1\r\n\r\n",
+        request("/health/ready", method=b"GET"),
+        request("/next/1", REPORT)[:-1],
+        request("/next/1", REPORT) + b"P",
+        request("/next/1", REPORT) * 2,
+        request("/next/1", REPORT, b"Content-Length: 99999999"),
+        request("/next/1", REPORT, b"Content-Length: 2_5"),
+        request("/next/1", REPORT, b"Content-Length: +25"),
+        request("/next/1", REPORT, b"Content-Length: 25", b"Transfer-Encoding: chunked"),
+        request("/next/1", REPORT, b"Transfer-Encoding: chunked"),
+        request("/next/1", REPORT, b"Connection: close"),
+        request("/next/1", REPORT, b"Connection: Upgrade"),
+        request("/next/1", REPORT, b"Expect: 100-continue"),
+        request("/next/1", REPORT).replace(b"HTTP/1.1", b"HTTP/1.0"),
+        request("/next/1", REPORT).replace(b" HTTP/1.1", b""),
+    ],
+)
+def test_what_is_not_simple_is_parsed(data: bytes) -> None:
+    assert not is_simple(data)
+
+
+def test_an_answer_is_whole_and_says_when_to_come_back() -> None:
+    for answer, closes in ((BUSY, False), (BUSY_CLOSING, True)):
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert b"\r\nretry-after: 1" in head
+        assert b"\r\ncontent-length: %d" % len(body) in head
+        assert (b"\r\nconnection: close" in head) == closes
+    assert b'"status":431' in respond(431, "too much", close=True)
