@@ -7,8 +7,9 @@ from secrets import token_hex
 
 import pytest
 
+from recsvc.redis.caller import Caller
 from recsvc.redis.commands import Client
-from recsvc.redis.connection import connect
+from recsvc.redis.connection import connect, connect_caller
 from recsvc.redis.embedded import embedded_server
 from recsvc.redis.keys import Keys
 from recsvc.redis.sessions import RedisSessions
@@ -28,11 +29,17 @@ async def client(valkey: str) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
+async def caller(valkey: str, client: Client) -> AsyncIterator[Caller]:
+    async with connect_caller(valkey, client, reply_within=5.0) as caller:
+        yield caller
+
+
+@pytest.fixture
 def keys() -> Keys:
     """Keys that no other test uses."""
     return Keys(f"test-{token_hex(4)}")
 
 
 @pytest.fixture
-def sessions(client: Client, keys: Keys) -> RedisSessions:
-    return RedisSessions(client, keys, session_ttl=60, idempotency_ttl=60, events_max=1_000_000)
+def sessions(caller: Caller, keys: Keys) -> RedisSessions:
+    return RedisSessions(caller, keys, session_ttl=60, idempotency_ttl=60, events_max=1_000_000)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import httpx
 
@@ -17,7 +18,7 @@ from recsvc import artifact
 from recsvc.packing import pack
 from recsvc.table import Table
 
-__all__ = ["Served", "recsvc", "serve", "write_artifact"]
+__all__ = ["BIN", "Served", "environment", "free_port", "recsvc", "serve", "write_artifact"]
 
 BIN = Path(sys.executable).parent
 
@@ -49,7 +50,7 @@ def recsvc(
     """Run a `recsvc` command to its end."""
     return subprocess.run(
         [BIN / "recsvc", *map(str, arguments)],
-        env=_environment(data_dir, **settings),
+        env=environment(data_dir, **settings),
         cwd=data_dir,
         capture_output=True,
         text=True,
@@ -59,14 +60,20 @@ def recsvc(
 
 
 @contextmanager
-def serve(data_dir: Path, *arguments: str, **settings: object) -> Iterator[Served]:
-    """Run `recsvc serve` until it answers; stop it in the end whatever happened."""
-    port = _free_port()
+def serve(
+    data_dir: Path, *arguments: str, stderr: IO[bytes] | None = None, **settings: object
+) -> Iterator[Served]:
+    """Run `recsvc serve` until it answers; stop it in the end whatever happened.
+
+    Its log goes to `stderr`, where one is given.
+    """
+    port = free_port()
     process = subprocess.Popen(
         [BIN / "recsvc", "serve", *arguments],
-        env=_environment(data_dir, port=port, **settings),
+        env=environment(data_dir, port=port, **settings),
         cwd=data_dir,
         stdout=subprocess.DEVNULL,
+        stderr=stderr,
     )
     served = Served(f"http://127.0.0.1:{port}", process)
     try:
@@ -80,14 +87,15 @@ def serve(data_dir: Path, *arguments: str, **settings: object) -> Iterator[Serve
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _environment(data_dir: Path, **settings: object) -> dict[str, str]:
+def environment(data_dir: Path, **settings: object) -> dict[str, str]:
     """Variables for a service of its own; none of the caller's settings leaks in."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RECSVC_")}
     stated = {"data_dir": data_dir, "log_level": "warning", **settings}

@@ -50,8 +50,11 @@ def small_table(n: int = 12, *, first: int = 0, users: tuple[int, ...] = (1, 2))
 def pool(
     name: str, weights: dict[int, float], pick: int = 0, spare: float = 0.0, *, memory: bool = True
 ) -> Pool:
-    """A pool of tracks with weights, and the draws made for it."""
-    return Pool(name, Candidates(list(weights), list(weights.values())), Draw(pick, spare), memory)
+    """A pool of tracks with weights, and the draws made for it: those that pick this index."""
+    candidates = Candidates(list(weights), list(weights.values()))
+    before = [0.0, *candidates.cumulative]
+    chance = (before[pick] + before[pick + 1]) / 2 / candidates.total if weights else 0.0
+    return Pool(name, candidates, Draw(chance, spare), memory)
 
 
 def three_pools(*, pick: int = 0, spare: float = 0.0) -> Plan:

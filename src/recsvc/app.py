@@ -7,64 +7,93 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
-from recsvc import __version__
+from recsvc import __version__, logs
 from recsvc.api import listeners, operations, tables
-from recsvc.api.auth import AdminKey
+from recsvc.api.auth import DOCUMENTED, Keyring, Role, needs
 from recsvc.api.context import Context
 from recsvc.api.hot import App
+from recsvc.api.limits import Guard, Limits
 from recsvc.api.metrics import Measured, Metrics
 from recsvc.api.problems import add_handlers
+from recsvc.api.store_figures import StoreFigures
 from recsvc.cache import TableCache
+from recsvc.collector import rarely_collecting
 from recsvc.draws import Draws
 from recsvc.errors import ExperimentError
 from recsvc.experiment import parse
 from recsvc.recommenders.registry import Policies, make_policies
-from recsvc.redis.connection import connect
+from recsvc.redis.connection import connect, connect_caller
 from recsvc.redis.embedded import embedded_server
+from recsvc.redis.incarnation import Incarnation
 from recsvc.redis.keys import Keys
-from recsvc.redis.sessions import RedisSessions
 from recsvc.redis.tables import PublishedTables
 from recsvc.redis.watch import TableWatch
 from recsvc.service import Service
 from recsvc.settings import Settings
+from recsvc.store import open_store, run_beside
 
-__all__ = ["create_app", "load_policies", "redis_url"]
+__all__ = ["create_app", "load_keys", "load_policies", "redis_url"]
 
 _BULK_SECONDS = 30.0  # for a reply that carries pieces of a table
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Make the application; nothing is opened before its lifespan begins."""
-    settings = settings or Settings()
+    if settings is None:  # in a worker process, where nothing is set up yet
+        settings = Settings()
+        logs.configure(settings.log_level)
     metrics = Metrics()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         async with AsyncExitStack() as stack:
-            app.state.context = await _start(settings, metrics, stack)
-            yield
+            guard = Guard(limits(settings), metrics.turned_away)
+            run_beside(guard.run(), "guard", stack)
+            app.state.context = await _start(settings, metrics, app.state.keyring, stack)
+            stack.enter_context(rarely_collecting())
+            yield {"guard": guard}  # where the protocol finds it
 
     app = App(
         title="recsvc",
         version=__version__,
         summary="Tells a music player which track to play next.",
         lifespan=lifespan,
+        openapi_url="/openapi.json" if settings.docs_open else None,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    app.include_router(listeners.router, tags=["listeners"])
-    app.include_router(tables.make_router(AdminKey(settings.admin_key)), tags=["tables"])
-    app.include_router(operations.router, tags=["operations"])
+    _include(app, settings)
     add_handlers(app)
     app.add_middleware(Measured, metrics=metrics)
     return app
 
 
-async def _start(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Context:
+def _include(app: FastAPI, settings: Settings) -> None:
+    """Add the routes, behind the keys that guard them."""
+    app.state.keyring = keyring = load_keys(settings)
+    described = [DOCUMENTED] if keyring.closed else []
+    figures = [needs(Role.READ if keyring.closed else Role.ADMIN), DOCUMENTED]
+    app.include_router(listeners.router, tags=["listeners"], dependencies=described)
+    app.include_router(tables.router, tags=["tables"], dependencies=described)
+    app.include_router(operations.router, tags=["operations"])
+    app.include_router(
+        operations.figures,
+        tags=["operations"],
+        dependencies=[] if settings.metrics_open else figures,
+    )
+
+
+async def _start(
+    settings: Settings, metrics: Metrics, keyring: Keyring, stack: AsyncExitStack
+) -> Context:
     """Open everything that is open while the service runs; `stack` closes it again."""
     url = await stack.enter_async_context(redis_url(settings))
     keys = Keys(settings.key_prefix, settings.partitions)
+    incarnation = Incarnation()
     client = await stack.enter_async_context(
         connect(url, reply_within=settings.redis_timeout, connections=settings.redis_connections)
+    )
+    caller = await stack.enter_async_context(
+        connect_caller(url, client, reply_within=settings.redis_timeout, greeting=incarnation.greet)
     )
     bulk = await stack.enter_async_context(
         connect(url, reply_within=_BULK_SECONDS, connections=4, retries=2)
@@ -78,30 +107,49 @@ async def _start(settings: Settings, metrics: Metrics, stack: AsyncExitStack) ->
         refused=metrics.refused,
     )
     await watch.start()
-    task = asyncio.create_task(watch.run(), name="table watch")
-    stack.push_async_callback(_cancel, task)
-    sessions = RedisSessions(
-        client,
-        keys,
-        session_ttl=settings.session_ttl,
-        idempotency_ttl=settings.idempotency_ttl,
-        events_max=settings.events_max,
-    )
+    run_beside(watch.run(), "table watch", stack)
+    run_beside(watch.forgotten.run(settings.table_poll, watch.withhold), "the forgotten", stack)
+    sessions, standby = await open_store(settings, caller, keys, stack)
+    incarnation.changed = sessions.restarted
+    metrics.add(StoreFigures(sessions, standby))
     service = Service(
         sessions,
         watch,
         load_policies(settings),
         metrics,
+        standby,
         draws=Draws(settings.seed),
         clock=time.time,
         deadline=settings.deadline,
     )
-    return Context(settings, service, watch, published, metrics)
+    return Context(settings, service, watch, published, metrics, keyring)
+
+
+def load_keys(settings: Settings) -> Keyring:
+    """Read the API keys; raises `AccessError`."""
+    listed, admin = settings.api_keys, settings.admin_key
+    return Keyring(
+        listed.get_secret_value() if listed else "", admin.get_secret_value() if admin else None
+    )
+
+
+def limits(settings: Settings) -> Limits:
+    """Return what a caller may ask of one worker."""
+    return Limits(
+        requests_max=settings.requests_max,
+        body_max=settings.body_max,
+        receive_timeout=settings.receive_timeout,
+        keep_alive=settings.keep_alive,
+    )
 
 
 def load_policies(settings: Settings) -> Policies:
     """Make the policies and read the experiments; raises `ExperimentError`."""
-    by_name = make_policies(settings.switch_threshold)
+    by_name = make_policies(
+        settings.switch_threshold,
+        exploration=settings.exploration,
+        candidates=settings.candidates,
+    )
     try:
         declared = settings.experiments.read_text() if settings.experiments else ""
     except (OSError, UnicodeDecodeError) as error:
@@ -116,20 +164,9 @@ async def redis_url(settings: Settings) -> AsyncIterator[str]:
         yield settings.redis_url.get_secret_value()
         return
     # It waits on a process, so it works in a thread.
-    server = embedded_server(settings.data_dir)
+    server = embedded_server(settings.data_dir, fsync=settings.redis_fsync)
     url = await asyncio.to_thread(server.__enter__)
     try:
         yield url
     finally:
         await asyncio.to_thread(server.__exit__, None, None, None)
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it has ended.
-
-    Once is not enough: `asyncio.wait_for` of Python 3.11, which redis-py waits with, can
-    lose a cancellation that comes just as what it waits for is done.
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.1)

@@ -9,6 +9,7 @@ chunks against.
 """
 
 import hashlib
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from recsvc import packing
 from recsvc.errors import ArtifactError, TableError
 from recsvc.table import Table
 
-__all__ = ["CHUNK_BYTES", "Manifest", "checksum", "describe", "read", "write"]
+__all__ = ["CHUNK_BYTES", "Manifest", "checksum", "describe", "parse", "read", "render", "write"]
 
 CHUNK_BYTES = 1 << 20
 MANIFEST = "manifest.json"
@@ -51,6 +52,12 @@ class Manifest(BaseModel):
     settings: dict[str, Any] = {}
 
 
+class _Sealed(Manifest):
+    """A manifest as it is written."""
+
+    seal: Checksum
+
+
 def checksum(data: bytes | memoryview) -> str:
     """Return the SHA-256 of some bytes, in hex."""
     return hashlib.sha256(data).hexdigest()
@@ -79,11 +86,17 @@ def describe(
     )
 
 
+def render(manifest: Manifest) -> bytes:
+    """Write a manifest as JSON, with a seal: a checksum of all the rest."""
+    fields = manifest.model_dump(mode="json")
+    return json.dumps({**fields, "seal": _seal(manifest)}, indent=2).encode() + b"\n"
+
+
 def write(directory: Path, data: bytes, manifest: Manifest) -> None:
     """Write an artifact; the manifest last, so a directory that has one is whole."""
     directory.mkdir(parents=True, exist_ok=True)
     _replace(directory / TABLE, data)
-    _replace(directory / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
+    _replace(directory / MANIFEST, render(manifest))
 
 
 def read(directory: Path) -> tuple[Manifest, bytes, Table]:
@@ -108,13 +121,14 @@ def read(directory: Path) -> tuple[Manifest, bytes, Table]:
 
 
 def parse(data: bytes) -> Manifest:
-    """Read a manifest from JSON; raises `ArtifactError`."""
+    """Read a manifest from what `render` wrote; raises `ArtifactError`."""
     try:
-        manifest = Manifest.model_validate_json(data)
+        sealed = _Sealed.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "it"
         raise ArtifactError(f"not a valid manifest: {place}: {first['msg']}") from error
+    manifest = Manifest.model_construct(**{n: getattr(sealed, n) for n in Manifest.model_fields})
     if manifest.schema_version != packing.SCHEMA_VERSION:
         raise ArtifactError(
             f"schema version {manifest.schema_version}; this release reads {packing.SCHEMA_VERSION}"
@@ -122,7 +136,13 @@ def parse(data: bytes) -> Manifest:
     expected = -(-manifest.bytes // manifest.chunk_bytes)
     if len(manifest.chunks) != expected or manifest.sha256[:12] != manifest.version:
         raise ArtifactError("not a valid manifest: its parts contradict each other")
+    if sealed.seal != _seal(manifest):
+        raise ArtifactError("not a valid manifest: it is not what was sealed")
     return manifest
+
+
+def _seal(manifest: Manifest) -> str:
+    return checksum(manifest.model_dump_json().encode())
 
 
 def _replace(path: Path, data: bytes) -> None:

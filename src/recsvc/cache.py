@@ -14,7 +14,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO
 
-from recsvc.artifact import Manifest, parse
+from recsvc.artifact import Manifest, parse, render
 from recsvc.errors import ArtifactError, TableError
 from recsvc.packing import unpack
 from recsvc.table import Table
@@ -74,7 +74,7 @@ class TableCache:
         """Note the table in use, and remove those that are neither it nor in `keep`."""
         note = self.directory / "live.json"
         temporary = note.with_name(f".live.json.{token_hex(4)}")
-        temporary.write_text(manifest.model_dump_json())
+        temporary.write_bytes(render(manifest))
         temporary.replace(note)
         for path in self.directory.glob("*.safetensors"):
             if path.stem not in keep | {manifest.version}:

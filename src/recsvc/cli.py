@@ -12,7 +12,8 @@ import typer
 from pydantic import ValidationError
 
 from recsvc import artifact, gates, logs, server
-from recsvc.app import load_policies, redis_url
+from recsvc.api.auth import Role, make_key
+from recsvc.app import load_keys, load_policies, redis_url
 from recsvc.cache import TableCache
 from recsvc.errors import GateError, RecsvcError
 from recsvc.redis.commands import Client
@@ -48,6 +49,7 @@ def serve(
     # uvicorn raises the interrupt again once it has stopped.
     with _errors(), suppress(KeyboardInterrupt):
         settings = _settings()
+        load_keys(settings)
         load_policies(settings)  # what is wrong with them is one line here, a traceback later
         host, port = host or settings.host, settings.port if port is None else port
         server.check_free(host, port)
@@ -56,9 +58,25 @@ def serve(
         # embedded server is told.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         # Held here too, so that it outlives a worker that is being replaced.
-        store = embedded_server(settings.data_dir) if settings.embedded else nullcontext()
+        store = (
+            embedded_server(settings.data_dir, fsync=settings.redis_fsync)
+            if settings.embedded
+            else nullcontext()
+        )
         with store:
             server.run(host, port, workers or settings.workers, typer.echo)
+
+
+@app.command()
+def key(
+    role: Annotated[Role, typer.Argument(help="What the key is for.")],
+    name: Annotated[str, typer.Argument(help="Whose it is: letters, digits and _.- only.")],
+) -> None:
+    """Make an API key, and the entry of RECSVC_API_KEYS that lets it in."""
+    with _errors():
+        made, entry = make_key(role, name)
+    typer.echo(f"key    {made}   shown this once; give it to the caller")
+    typer.echo(f"entry  {entry}")
 
 
 @app.command()

@@ -1,12 +1,16 @@
 """Everything that recsvc raises on purpose, as one tree without any HTTP in it."""
 
 __all__ = [
+    "AccessError",
     "ArtifactError",
     "ExperimentError",
     "GateError",
     "NoPreviousTableError",
+    "NotAskedError",
     "NotPublishedError",
+    "RecordError",
     "RecsvcError",
+    "SpoolFullError",
     "StoreUnavailableError",
     "TableError",
 ]
@@ -14,6 +18,10 @@ __all__ = [
 
 class RecsvcError(Exception):
     """The root: catch this to catch whatever recsvc raises on purpose."""
+
+
+class AccessError(RecsvcError):
+    """The API keys as declared cannot be read; the message says why, without a key."""
 
 
 class TableError(RecsvcError):
@@ -49,3 +57,15 @@ class NoPreviousTableError(NotPublishedError):
 
 class StoreUnavailableError(RecsvcError):
     """Redis did not answer in time, or answered that it cannot serve."""
+
+
+class NotAskedError(StoreUnavailableError):
+    """Redis was not even asked, so it has certainly done nothing."""
+
+
+class RecordError(RecsvcError):
+    """Bytes that claim to be a record of the spool are not one."""
+
+
+class SpoolFullError(RecsvcError):
+    """A record was not kept: its file may not grow any more."""

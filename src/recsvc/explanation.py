@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from recsvc.policy import Pool, Sample, probabilities
+from recsvc.recommenders.reasons import Reasons
 
 __all__ = ["Explanation", "PoolExplanation", "explain_pool"]
 
@@ -22,7 +23,10 @@ class PoolExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What /next would do now, and why. `pools` are in the order they would be asked."""
+    """What /next would do now, and why. `pools` are in the order they would be asked.
+
+    `reasons` are those of a policy that infers what the session is about.
+    """
 
     policy: str
     table_version: str
@@ -30,6 +34,7 @@ class Explanation:
     first: str
     answered_by: str
     pools: list[PoolExplanation]
+    reasons: Reasons | None = None
 
 
 def explain_pool(

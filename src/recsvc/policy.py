@@ -2,7 +2,7 @@
 
 A decision is *planned* before the listener's session is known and *settled* once
 it is. The plan holds, for every recommender that may answer, its candidates and
-one draw made in advance; settling removes the tracks heard in the session and
+a draw made in advance; settling removes the tracks heard in the session and
 reads off the answer and its propensity. This split lets one atomic step inside
 Redis settle a plan (`redis/claim.lua` is the same algorithm, and a test holds the
 two equal), so that an answer costs one round trip.
@@ -13,6 +13,7 @@ among the unheard decides. Either way a track's chance is its share of the unhea
 weight. That share is the propensity.
 """
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from random import Random
 
 import numpy as np
 import numpy.typing as npt
+
+from recsvc.values import value
 
 __all__ = [
     "CATALOGUE",
@@ -60,6 +63,7 @@ MAX_NEIGHBOURS = 70
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
+Ids = npt.NDArray[np.int64]
 
 
 # --- the rules that build the neighbour table ---------------------------------------------------
@@ -120,40 +124,62 @@ def switch(last: str | None, time: float, threshold: float = SWITCH_THRESHOLD) -
 class Candidates:
     """What one recommender may serve: tracks with positive weights, in a fixed order.
 
-    `tracks` and `weights` have the same length `k`. Immutable by convention, and shared
-    by all requests that ask the same question; `packed` is the form that Redis gets.
+    Ids and weights are sequences or arrays `[k]`. Immutable by convention, and shared by all
+    requests that ask the same question; `packed` is the form that Redis gets. Most are made
+    to be packed and drawn from, so only the sums of the weights are made at once.
     """
 
-    __slots__ = ("cumulative", "packed", "tracks", "weights")
+    __slots__ = ("_tracks", "_weights", "cumulative", "packed", "total")
 
-    def __init__(self, tracks: Sequence[int], weights: Sequence[float]) -> None:
-        self.tracks = tracks
-        self.weights = weights
-        self.cumulative = list(accumulate(weights))
-        self.packed: tuple[bytes, bytes] | None = None
+    def __init__(self, tracks: Sequence[int] | Ids, weights: Sequence[float] | Floats) -> None:
+        self._tracks = tracks
+        self._weights = weights
+        sums = np.add.accumulate(np.asarray(weights, dtype=np.float64))
+        # Not a list: thousands of these are kept, and the garbage collector looks into lists.
+        self.cumulative = array("d", sums.tobytes())
+        self.total = self.cumulative[-1] if self.cumulative else 0.0
+        self.packed: bytes | None = None
 
     def __len__(self) -> int:
-        return len(self.tracks)
+        return len(self.cumulative)
 
     @property
-    def total(self) -> float:
-        """Sum of all weights, 0.0 when there is no candidate."""
-        return self.cumulative[-1] if self.cumulative else 0.0
+    def tracks(self) -> Sequence[int]:
+        """The ids."""
+        return self._tracks.tolist() if isinstance(self._tracks, np.ndarray) else self._tracks
+
+    @property
+    def weights(self) -> Sequence[float]:
+        """The weights, none of which is zero."""
+        return self._weights.tolist() if isinstance(self._weights, np.ndarray) else self._weights
+
+    def pick(self, chance: float) -> int:
+        """Return the index that `chance` picks in proportion to the weights; -1 of none."""
+        sums = self.cumulative
+        index = bisect_right(sums, chance * self.total)
+        return index if index < len(sums) else len(sums) - 1  # the product may round up
+
+    def pack(self) -> tuple[bytes, bytes]:
+        """Return the ids as int64, and the weights and their sum as float64, little-endian."""
+        ids = np.asarray(self._tracks, dtype="<i8").tobytes()
+        weights = np.asarray(self._weights, dtype="<f8").tobytes()
+        return ids, weights + np.float64(self.total).tobytes()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Draw:
-    """Two independent draws made before the session is known.
+    """Two independent draws, uniform in [0, 1), made before the session is known.
 
-    `pick` is an index drawn in proportion to the weights; `spare` is uniform in [0, 1)
-    and decides among the unheard when the pick turns out to have been heard.
+    `chance` picks a candidate in proportion to the weights; `spare` decides among the
+    unheard when the pick turns out to have been heard. The pools of a plan may share them,
+    for only one pool answers, and which one does not depend on the draws.
     """
 
-    pick: int
+    chance: float
     spare: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pool:
     """A weighted draw among `candidates`; without `memory` heard tracks stay in it."""
 
@@ -176,7 +202,7 @@ class Sample:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Plan:
     """Who may answer, in which order, for every session state that matters.
 
@@ -204,11 +230,9 @@ class Decision:
     fallback: bool
 
 
-def draw(candidates: Candidates, rng: Random) -> Draw:
-    """Make the two draws of a pool; the same generator state gives the same draws."""
-    pick = bisect_right(candidates.cumulative, rng.random() * candidates.total)
-    # The product may round up to the total itself; of no candidates the pick is -1.
-    return Draw(min(pick, len(candidates) - 1), rng.random())
+def draw(rng: Random) -> Draw:
+    """Make the two draws of a plan; the same generator state gives the same draws."""
+    return Draw(rng.random(), rng.random())
 
 
 def probabilities(candidates: Candidates, heard: Sequence[bool]) -> list[float]:
@@ -252,14 +276,14 @@ def _settle_pool(pool: Pool, heard: Sequence[bool]) -> tuple[int, float] | None:
     if not pool.memory or not any(heard):
         if not len(candidates):
             return None
-        pick = pool.draw.pick
+        pick = candidates.pick(pool.draw.chance)
         return candidates.tracks[pick], candidates.weights[pick] / candidates.total
     unheard = [i for i, known in enumerate(heard) if not known]
     if not unheard:
         return None
     cumulative = list(accumulate(candidates.weights[i] for i in unheard))
     left = cumulative[-1]
-    pick = pool.draw.pick
+    pick = candidates.pick(pool.draw.chance)
     if heard[pick]:
         position = bisect_right(cumulative, pool.draw.spare * left)
         pick = unheard[min(position, len(unheard) - 1)]

@@ -1,5 +1,6 @@
 """Runs the application under uvicorn, in this process or in several."""
 
+import resource
 import signal
 import socket
 import threading
@@ -39,15 +40,19 @@ def run(host: str, port: int, workers: int, say: Callable[[str], None]) -> None:
         port=port,
         workers=workers,
         loop="uvloop",
-        http="httptools",
+        http="recsvc.protocol:GuardedProtocol",
+        ws="none",
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=False,
         backlog=2048,
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=3,
     )
+    # A descriptor a connection: as many as may be had, or slow callers could use them up.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     threading.Thread(target=_announce, args=(host, port, say), daemon=True).start()
     if workers == 1:
         server = uvicorn.Server(config)

@@ -5,32 +5,31 @@ HTTP or Redis: what it needs from outside are the ports `Sessions` and `Tables`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Protocol, TypeVar
 
+from recsvc.answer import Answer
 from recsvc.claiming import Call, Claiming, event
+from recsvc.deadlines import Deadlines
 from recsvc.draws import Draws
-from recsvc.errors import StoreUnavailableError
+from recsvc.errors import NotAskedError, StoreUnavailableError
 from recsvc.explanation import Explanation, PoolExplanation, explain_pool
 from recsvc.policy import (
     CATALOGUE,
-    OLDEST,
-    Decision,
-    Plan,
     Pool,
     Sample,
-    settle,
 )
-from recsvc.recommenders.catalogue import plan_oldest, plan_sample
 from recsvc.recommenders.registry import Policies
 from recsvc.recommenders.source import Source
-from recsvc.session import Claimed, Receipt, Report, Session, Sessions
+from recsvc.session import NOT_RECALLED, Claimed, Receipt, Report, Session, Sessions
+from recsvc.standby import Standby
 
 __all__ = ["Answer", "Observer", "Service", "Tables"]
 
 T = TypeVar("T")
+
+_PATIENCE = 0.8  # of the deadline; the rest is for an answer without the store, and its event
 
 
 class Tables(Protocol):
@@ -51,28 +50,11 @@ class Observer(Protocol):
         """The session store failed a call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a player gets. A degraded answer was made without the session."""
-
-    user: int
-    track: int
-    recommender: str
-    propensity: float
-    policy: str
-    table_version: str
-    request_id: str
-    session: str | None
-    position: int | None
-    fallback: bool
-    experiments: dict[str, str]
-    degraded: bool = False
-
-
 class Service:
     """Answers the calls of players.
 
     `clock` returns Unix seconds, `draws` the randomness, `deadline` is in seconds.
+    `standby` answers when `sessions` does not.
     """
 
     def __init__(
@@ -81,6 +63,7 @@ class Service:
         tables: Tables,
         policies: Policies,
         observer: Observer,
+        standby: Standby,
         *,
         draws: Draws,
         clock: Callable[[], float],
@@ -90,10 +73,13 @@ class Service:
         self.tables = tables
         self.policies = policies
         self.observer = observer
+        self.standby = standby
         self.draws = draws
         self.clock = clock
         self.claiming = Claiming(sessions, clock)
         self.deadline = deadline
+        self.patience = _PATIENCE * deadline
+        self._deadlines = Deadlines(self.patience)
 
     async def next(self, report: Report) -> Answer:
         """Choose the next track, and record that it was served.
@@ -102,21 +88,40 @@ class Service:
         tables in memory do, and the answer says `degraded`.
         """
         call, rng = self._call(report), self.draws.of(report.user)
-        plan = call.plan(rng)
+        plan = None if call.recalls else call.plan(rng)
+        started = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self.deadline):
+            with self._deadlines.enter():
                 answer = _answer(call, await self.claiming.claim(call, plan, rng))
-        except TimeoutError:
-            answer = self._degraded(call, plan, rng, "no answer within the deadline")
-        except StoreUnavailableError as error:
-            answer = self._degraded(call, plan, rng, str(error))
+        except (TimeoutError, StoreUnavailableError) as error:
+            answer = await self.standby.next(
+                call,
+                plan or call.plan(rng),
+                rng,
+                until=started + self.deadline,
+                unsure=self._unsure(error),
+            )
+        else:
+            if report.key is not None:
+                self.standby.remember(call, answer)
         self.observer.answered(answer)
         return answer
 
     async def last(self, report: Report) -> None:
-        """End the session. Raises `StoreUnavailableError` when that cannot be recorded."""
+        """End the session, later if need be.
+
+        Raises `StoreUnavailableError` when that can be recorded neither in the session store
+        nor on disk.
+        """
         call = self._call(report)
-        await self._within_deadline(self.sessions.finish(report, event(call, "last", self.clock())))
+        started = asyncio.get_running_loop().time()
+        ending = event(call, "last", self.clock())
+        try:
+            with self._deadlines.enter():
+                await self.sessions.finish(report, ending, call.expires_ms)
+        except (TimeoutError, StoreUnavailableError) as error:
+            unsure = self._unsure(error)
+            await self.standby.last(call, until=started + self.deadline, unsure=unsure)
 
     async def session(self, user: int) -> Session | None:
         """Return a listener's session as stored."""
@@ -136,38 +141,19 @@ class Service:
 
     def _call(self, report: Report) -> Call:
         policy, treatments = self.policies.of(report.user)
-        return Call(report, self.tables.source, policy, treatments)
+        expires = int((self.clock() + self.patience) * 1000)
+        return Call(report, self.tables.source, policy, treatments, expires_ms=expires)
 
-    def _degraded(self, call: Call, plan: Plan, rng: Random, why: str) -> Answer:
-        """Answer from the tables alone, as in a session that has heard this one track."""
-        self.observer.store_failed(why)
-        report, source = call.report, call.source
-        heard, known = _only(report.track), int(source.table.index(report.track) is not None)
-        decision = settle(plan, None, heard, known)
-        if decision is None:
-            sample = plan_sample(source, known, rng) or plan_oldest(report.track)
-            decision = settle(sample, None, heard, known)
-        if decision is None:
-            decision = Decision(report.track, OLDEST, 1.0, fallback=True)
-        return Answer(
-            user=report.user,
-            track=decision.track,
-            recommender=decision.recommender,
-            propensity=decision.propensity,
-            policy=call.policy.name,
-            table_version=call.source.version,
-            request_id=report.request_id,
-            session=None,
-            position=None,
-            fallback=decision.fallback,
-            experiments=call.treatments,
-            degraded=True,
-        )
+    def _unsure(self, error: Exception) -> bool:
+        """Count a fault of the store; tell whether it may all the same have done what it was to."""
+        self.observer.store_failed(str(error) or "no answer within the deadline")
+        return not isinstance(error, NotAskedError)
 
     async def _explain(self, call: Call) -> Explanation:
-        # Draws of its own: those of `next` are not to be moved on.
-        plan = call.plan(Random())
         session = await self.sessions.read(call.report.user)
+        recalled = await self.sessions.recall(call.report.user) if call.recalls else NOT_RECALLED
+        # Draws of its own: those of `next` are not to be moved on.
+        plan, _ = call.recall(recalled, Random())
         last = session.recommender if session else None
         gone = await self._heard_of_catalogue(call, session)
         pools: list[PoolExplanation] = []
@@ -186,6 +172,7 @@ class Service:
             first=pools[0].recommender,
             answered_by=answered_by or CATALOGUE,
             pools=pools,
+            reasons=call.reasons(recalled),
         )
 
     async def _heard_of_catalogue(self, call: Call, session: Session | None) -> int:
@@ -224,12 +211,9 @@ def _answer(call: Call, claimed: Claimed) -> Answer:
         policy=claimed.policy,
         table_version=claimed.table_version,
         request_id=claimed.request_id,
-        session=claimed.session,
-        position=claimed.position,
+        session=None if claimed.degraded else claimed.session,
+        position=None if claimed.degraded else claimed.position,
         fallback=claimed.fallback,
         experiments=call.treatments,
+        degraded=claimed.degraded,
     )
-
-
-def _only(track: int) -> Callable[[Sequence[int]], list[bool]]:
-    return lambda tracks: [t == track for t in tracks]

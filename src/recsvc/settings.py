@@ -35,6 +35,8 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = SecretStr(EMBEDDED)
     """`embedded`, or redis://, rediss://, unix://, redis+sentinel://, redis+cluster://."""
+    redis_fsync: Literal["everysec", "always"] = "everysec"
+    """How often the embedded server syncs its file: `always` also survives a power cut."""
     redis_timeout: Annotated[float, Field(gt=0, le=60)] = 0.2
     """Seconds to wait for one reply, and for one connection, of Redis."""
     redis_connections: Annotated[int, Field(ge=1, le=10_000)] = 64
@@ -46,6 +48,12 @@ class Settings(BaseSettings):
 
     deadline: Annotated[float, Field(gt=0, le=60)] = 0.25
     """Seconds within which a request is answered, if need be from the tables alone."""
+    breaker_failures: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Failed calls in a row after which Redis is probed and not asked."""
+    spool_max: Annotated[int, Field(ge=1 << 12, le=1 << 34)] = 67_108_864
+    """Bytes of events that one worker keeps on disk while Redis is away."""
+    memory_listeners: Annotated[int, Field(ge=4, le=1 << 24)] = 65_536
+    """Listeners whose heard tracks are remembered for when Redis is away; 280 bytes each."""
     session_ttl: Annotated[int, Field(ge=1, le=2_592_000)] = 1800
     """Seconds of idleness that end a session."""
     idempotency_ttl: Annotated[int, Field(ge=1, le=86_400)] = 600
@@ -54,11 +62,18 @@ class Settings(BaseSettings):
     """Events kept in a stream, about; the oldest go first."""
     body_max: Annotated[int, Field(ge=64, le=1 << 26)] = 262_144
     """Bytes of a request body that are accepted."""
+    requests_max: Annotated[int, Field(ge=1, le=100_000)] = 512
+    """Requests in progress in one worker; more are answered 503 at once."""
+    receive_timeout: Annotated[float, Field(gt=0, le=600)] = 8.0
+    """Seconds for a request to arrive whole, and for its response to be taken."""
+    keep_alive: Annotated[float, Field(gt=0, le=3600)] = 75.0
+    """Seconds that a connection may be idle between requests."""
     batch_max: Annotated[int, Field(ge=1, le=10_000)] = 1000
     """Items of one POST /next."""
 
     policy: Literal[
         "ensemble",
+        "session",
         "random",
         "popular",
         "sticky_artist",
@@ -74,15 +89,25 @@ class Settings(BaseSettings):
     """A TOML file that declares experiments; see docs/experiments.md."""
     switch_threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
     """The time from which on the recommender is kept."""
+    exploration: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """The share of answers with which `session` tries another of its best candidates."""
+    candidates: Annotated[int, Field(ge=1, le=1000)] = 32
+    """How many best candidates `session` offers."""
     seed: int | None = None
     """Seed of the draws, for experiments with one worker; unset, every worker draws its own."""
 
     table_poll: Annotated[float, Field(gt=0, le=3600)] = 2.0
     """Seconds between looks at which table is live."""
     admin_key: SecretStr | None = None
-    """Key for POST /table/...; unset, those calls are refused."""
+    """Key for POST /table/...; without it or an admin key below, those calls are refused."""
+    api_keys: SecretStr | None = None
+    """Who may call: entries of `recsvc key`, or a file with them; unset, everybody may."""
+    docs_open: bool = True
+    """Whether /docs and /openapi.json are there."""
+    metrics_open: bool = True
+    """Whether /metrics answers without a key; if not, it needs one for `read`."""
 
-    @field_validator("admin_key", "experiments", "seed", mode="before")
+    @field_validator("admin_key", "api_keys", "experiments", "seed", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value

@@ -223,8 +223,13 @@ def test_tracks_and_neighbours(api: httpx.Client) -> None:
 
 def test_erasing_a_listener(api: httpx.Client, user: int) -> None:
     api.post(f"/next/{user}", json=REPORT)
-    assert api.delete(f"/user/{user}").json() == {"user": user, "session": True, "listened": 2}
-    assert api.delete(f"/user/{user}").json() == {"user": user, "session": False, "listened": 0}
+    receipt = api.delete(f"/user/{user}").json()
+    assert receipt.pop("at") > 1_700_000_000_000
+    nothing = {"user": user, "found": False, "session": False, "listened": 0, "personal": False}
+    assert receipt == {**nothing, "found": True, "session": True, "listened": 2}
+    again = api.delete(f"/user/{user}")
+    assert again.status_code == 200
+    assert again.json() == {**nothing, "at": again.json()["at"]}
 
 
 def test_health_and_metrics(api: httpx.Client, user: int) -> None:

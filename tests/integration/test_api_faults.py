@@ -1,5 +1,6 @@
 """What callers get while the session store is away, and when it is back."""
 
+import json
 import os
 import signal
 import tempfile
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,6 +25,7 @@ class Store:
 
     def __init__(self, directory: Path, url: str) -> None:
         self.url = url
+        self.directory = directory
         self.pid = int((directory / "valkey" / "valkey.pid").read_text())
 
     @contextmanager
@@ -65,26 +68,64 @@ def recovered(api: httpx.Client, user: int) -> float:
     return time.monotonic() - started
 
 
-def test_a_frozen_store_costs_the_memory_and_never_the_answer(
+def test_a_frozen_store_costs_no_answer_no_event_and_no_repeat(
     api: httpx.Client, store: Store
 ) -> None:
-    before = api.post("/next/1", json=REPORT).json()
+    answers = [api.post("/next/1", json=REPORT).json()]
     with store.frozen():
-        for _ in range(5):
+        for _ in range(8):
             started = time.monotonic()
-            answer = api.post("/next/1", json=REPORT).json()
+            answers.append(api.post("/next/1", json=REPORT).json())
             assert time.monotonic() - started < 0.6  # the deadline is 0.25 s
-            assert (answer["degraded"], answer["session"]) == (True, None)
-            assert answer["track"] in {4, 5, 6, 7, 8}
-            assert answer["table_version"] == before["table_version"]
-    assert recovered(api, 1) < 2.0
-    assert api.get("/user/1").json()["id"] == before["session"]
+            assert (answers[-1]["degraded"], answers[-1]["session"]) == (True, None)
+            assert answers[-1]["table_version"] == answers[0]["table_version"]
+    assert recovered(api, 9) < 2.0
+    answers += [api.post("/next/1", json=REPORT).json() for _ in range(5)]
+    assert not any(answer["degraded"] for answer in answers[-5:])
+    assert {answer["session"] for answer in answers[-5:]} == {answers[0]["session"]}
+    assert [answer["position"] for answer in answers[-5:]] == [9, 10, 11, 12, 13]
+    assert len({answer["track"] for answer in answers} | {3}) == 15
+    events = [event for event in stored_events(store) if event["user"] == 1]
+    assert [event["recommendation"] for event in sorted(events, key=position)] == [
+        answer["track"] for answer in answers
+    ]
+    assert [event["propensity"] for event in sorted(events, key=position)] == [
+        answer["propensity"] for answer in answers
+    ]
+    assert sum("degraded" in event for event in events) == 8
+    assert {event["session"] for event in events} == {answers[0]["session"]}
+
+
+def position(event: dict[str, Any]) -> int:
+    found: int = event["position"]
+    return found
+
+
+def stored_events(store: Store) -> list[dict[str, Any]]:
+    done = recsvc(store.directory, "events", redis_url=store.url)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_session_that_ends_in_an_outage_has_ended(api: httpx.Client, store: Store) -> None:
+    first = api.post("/next/7", json=REPORT).json()
+    with store.frozen():
+        api.post("/next/7", json=REPORT)
+        assert api.post("/last/7", json=REPORT).json() == {"user": 7}
+        again = api.post("/next/7", json=REPORT).json()
+    recovered(api, 9)
+    after = api.post("/next/7", json=REPORT).json()
+    assert after["session"] != first["session"]
+    assert after["position"] == 1
+    assert after["track"] != again["track"]
+    messages = [(e["message"], e["session"]) for e in stored_events(store) if e["user"] == 7]
+    one, two = first["session"], after["session"]
+    assert messages == [("next", one), ("next", one), ("last", one), ("next", two), ("next", two)]
 
 
 def test_the_calls_that_need_the_store_say_that_it_is_away(api: httpx.Client, store: Store) -> None:
     with store.frozen():
         for method, path in (
-            ("POST", "/last/2"),
             ("POST", "/explain/2"),
             ("GET", "/user/2"),
             ("DELETE", "/user/2"),

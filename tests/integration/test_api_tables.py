@@ -4,6 +4,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -32,7 +33,7 @@ class Shop:
 @pytest.fixture
 def shop() -> Iterator[Shop]:
     # Polling and announcements come too late here; the calls must do it.
-    slow = {"table_poll": 3600, "deadline": 5, "redis_timeout": 5}
+    slow: dict[str, Any] = {"table_poll": 3600, "deadline": 5, "redis_timeout": 5}
     with (
         tempfile.TemporaryDirectory() as name,
         serve(Path(name), admin_key="a-key", **slow) as served,

@@ -23,6 +23,7 @@ from recsvc.policy import (
     draw,
     settle,
 )
+from recsvc.redis.claims import pack_tracks
 from recsvc.redis.commands import Client
 from recsvc.redis.keys import Keys
 from recsvc.redis.sessions import RedisSessions
@@ -37,16 +38,34 @@ async def events(client: Client, keys: Keys) -> list[dict[str, Any]]:
     return [json.loads(fields[b"event"]) for _, fields in stored]
 
 
+# Ids that differ in a byte or two, so that some bytes of two of them look like a third; and
+# the largest there is, with some that a double cannot tell from their neighbours.
+TRACKS = (0, 1, 2, 3, 4, 5, 255, 256, 257, 65_536, 2**53 - 1, 2**53 + 1, 2**62 + 7, 2**63 - 1)
+tracks_of = st.sampled_from(TRACKS)
+
+
+async def remember(client: Client, keys: Keys, user: int, tracks: list[int], *, long: bool) -> None:
+    """Make a session in which these tracks were heard, in the form of a long one or a short."""
+    state: dict[str, Any] = {"id": "s", "position": 3}
+    if long:
+        for i, track in enumerate(tracks):
+            await command(client, "SADD", keys.listened(user), pack_tracks([track]))
+            await command(client, "ZADD", keys.order(user), i - 100, pack_tracks([track]))
+    else:
+        state["heard"] = pack_tracks(tracks)
+    await client.hset(keys.session(user), mapping=state)
+
+
 @st.composite
 def pools(draws: st.DrawFn) -> Pool | Sample:
     name = draws(st.sampled_from(NAMES))
-    tracks = draws(st.lists(st.integers(0, 12), unique=True, max_size=10))
+    tracks = draws(st.lists(tracks_of, unique=True, max_size=10))
     if tracks and draws(st.integers(0, 3)) == 0:
-        return Sample(name, tracks, 13)
+        return Sample(name, tracks, len(TRACKS))
     weights = draws(st.lists(st.floats(1e-6, 1e3), min_size=len(tracks), max_size=len(tracks)))
     candidates = Candidates(tracks, weights)
     rng = Random(draws(st.integers(0, 10_000)))
-    return Pool(name, candidates, draw(candidates, rng), draws(st.booleans()))
+    return Pool(name, candidates, draw(rng), draws(st.booleans()))
 
 
 @st.composite
@@ -64,7 +83,9 @@ def plans(draws: st.DrawFn) -> Plan:
 @given(
     plan=plans(),
     last=st.sampled_from([None, CONTEXTUAL, PERSONAL, POPULAR]),
-    heard=st.sets(st.integers(0, 12)),
+    heard=st.lists(tracks_of, unique=True),
+    reported=tracks_of,
+    long=st.booleans(),
     user=st.integers(0, 2**63 - 1),
 )
 async def test_redis_settles_as_the_policy_does(
@@ -73,20 +94,19 @@ async def test_redis_settles_as_the_policy_does(
     sessions: RedisSessions,
     plan: Plan,
     last: str | None,
-    heard: set[int],
+    heard: list[int],
+    reported: int,
+    long: bool,
     user: int,
 ) -> None:
     await sessions.erase(user)
+    await remember(client, keys, user, heard, long=long)
     if last is not None:
-        await client.hset(
-            keys.session(user), mapping={"id": "s", "recommender": last, "position": 3}
-        )
-    for track in heard:
-        await command(client, "SADD", keys.listened(user), track)
+        await client.hset(keys.session(user), "recommender", last)
 
-    outcome = await sessions.claim(claim(plan, user=user, track=5))
+    outcome = await sessions.claim(claim(plan, user=user, track=reported))
 
-    gone = heard | {5}
+    gone = {*heard, reported}
     expected = settle(plan, last, lambda tracks: [t in gone for t in tracks], len(gone))
     if expected is None:
         assert isinstance(outcome, Exhausted)
@@ -97,6 +117,9 @@ async def test_redis_settles_as_the_policy_does(
         assert outcome.recommender == expected.recommender
         assert abs(outcome.propensity - expected.propensity) < 1e-12
         assert outcome.fallback == expected.fallback
+        latest = [reported, outcome.track] if reported != outcome.track else [reported]
+        assert await sessions.listened(user) == [t for t in heard if t not in latest] + latest
+        assert await sessions.heard(user, TRACKS) == [t in gone | set(latest) for t in TRACKS]
 
 
 async def test_concurrent_claims_never_get_the_same_track(
@@ -105,7 +128,7 @@ async def test_concurrent_claims_never_get_the_same_track(
     candidates = Candidates(list(range(100, 300)), [1.0] * 200)
     rng = Random(1)
     plans = [
-        Plan((Pool(POPULAR, candidates, draw(candidates, rng)),), {None: (0,)}) for _ in range(200)
+        Plan((Pool(POPULAR, candidates, draw(rng)),), {None: (0,)}) for _ in range(200)
     ]
 
     outcomes = await asyncio.gather(*(sessions.claim(claim(p, track=100)) for p in plans))
@@ -191,14 +214,60 @@ async def test_a_sample_of_another_table_needs_a_recount(sessions: RedisSessions
     assert outcome.propensity == 1 / 2
 
 
+async def test_a_session_that_grows_long_goes_on_as_it_was(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    served: list[int] = []
+    for i in range(100):
+        weights = {1000 + 2 * i + j: 1.0 for j in range(2)} | dict.fromkeys(served[:60], 5.0)
+        plan = Plan((pool(CONTEXTUAL, weights, pick=2 * i % len(weights)),), {None: (0,)})
+        outcome = await sessions.claim(replace(claim(plan, track=2000 + i), known=i % 2 == 0))
+        assert isinstance(outcome, Claimed)
+        assert outcome.track not in served
+        assert outcome.propensity == 0.5
+        served.append(outcome.track)
+        in_set = await command(client, "SCARD", keys.listened(1))
+        assert in_set == (0 if 2 * (i + 1) <= 128 else 2 * (i + 1))
+        found = await sessions.read(1)
+        assert found is not None
+        assert (found.listened, found.outside) == (2 * (i + 1), (i + 1) // 2)
+    expected = [track for i in range(100) for track in (2000 + i, served[i])]
+    assert await sessions.listened(1) == expected
+    assert await sessions.listened(1, most=3) == expected[:3]
+    assert all(await sessions.heard(1, expected))
+    # A track that is reported again has been heard last.
+    await sessions.claim(claim(three_pools(), track=expected[0]))
+    assert await sessions.listened(1) == [*expected[1:], expected[0], 10]
+
+
 async def test_every_key_of_a_listener_expires(
     client: Client, keys: Keys, sessions: RedisSessions
 ) -> None:
+    await remember(client, keys, 1, list(range(200, 400)), long=True)
     await sessions.claim(claim(three_pools(), key="k"))
     names = await command(client, "KEYS", f"{keys.prefix}:*:1*")
     stored = [await command(client, "PTTL", name) for name in names]
     assert len(stored) == 4
     assert all(0 < ttl <= 120_000 for ttl in stored)
+    await sessions.claim(claim(three_pools(), user=2))
+    assert await command(client, "KEYS", f"{keys.prefix}:*:2") == [keys.session(2).encode()]
+    assert 0 < await command(client, "PTTL", keys.session(2)) <= 60_000
+
+
+async def test_pools_that_are_not_asked_first_are_sent_when_they_are_needed(
+    sessions: RedisSessions,
+) -> None:
+    plan = three_pools(pick=1)
+    tracks = []
+    for _ in range(6):
+        outcome = await sessions.claim(claim(plan, track=5))
+        assert isinstance(outcome, Claimed)
+        tracks.append((outcome.track, outcome.fallback))
+    first, second, third = tracks[:2], tracks[2:4], tracks[4:]
+    assert {t for t, _ in first} == {10, 11}
+    assert {t for t, _ in second} == {20, 21}
+    assert {t for t, _ in third} == {30, 31}
+    assert await sessions.claim(claim(plan, track=5)) == Exhausted(6, 7)
 
 
 async def test_finish_ends_the_session_and_records_it(
@@ -237,3 +306,6 @@ async def test_erase_removes_everything_and_says_what_there_was(
     assert left == []
     again = await sessions.erase(1)
     assert (again.session, again.listened) == (False, 0)
+    await remember(client, keys, 1, list(range(200, 400)), long=True)
+    assert (await sessions.erase(1)).listened == 200
+    assert await command(client, "KEYS", f"{keys.prefix}:*:1*") == []

@@ -1,12 +1,15 @@
 """The private server: started by the first, kept by the last, and nothing lost."""
 
 import asyncio
+import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis.exceptions import RedisError
 
 from recsvc.redis.connection import connect
 from recsvc.redis.embedded import embedded_server
@@ -21,7 +24,7 @@ def directory() -> Iterator[Path]:
 def pid(directory: Path) -> int | None:
     try:
         return int((directory / "valkey" / "valkey.pid").read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # ValueError: it is being written
         return None
 
 
@@ -76,6 +79,41 @@ async def test_a_server_left_behind_is_taken_over(directory: Path) -> None:
         assert pid(directory) == left
         await write(again, "kept")
     assert pid(directory) is None
+
+
+async def test_a_server_that_dies_is_started_again_and_only_once(directory: Path) -> None:
+    with embedded_server(directory) as url, embedded_server(directory):
+        await write(url, "kept")
+        for _ in range(3):
+            before = pid(directory)
+            assert before is not None
+            os.kill(before, signal.SIGKILL)
+            async with asyncio.timeout(10):
+                while pid(directory) == before or not await answers(url):
+                    await asyncio.sleep(0.02)
+        assert await read(url) == b"kept"
+        log = (directory / "valkey" / "valkey.log").read_text()
+        assert log.count("Server initialized") == 4
+    assert pid(directory) is None
+
+
+async def answers(url: str) -> bool:
+    try:
+        await read(url)
+    except (RedisError, OSError):
+        return False
+    return True
+
+
+async def test_a_server_that_is_only_frozen_is_left_alone(directory: Path) -> None:
+    with embedded_server(directory) as url:
+        before = pid(directory)
+        assert before is not None
+        os.kill(before, signal.SIGSTOP)
+        await asyncio.sleep(0.5)  # five looks
+        os.kill(before, signal.SIGCONT)
+        await write(url, "kept")
+        assert pid(directory) == before
 
 
 async def test_only_this_account_can_reach_it(directory: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from recsvc.errors import StoreUnavailableError
+from recsvc.redis.caller import ThroughClient
 from recsvc.redis.commands import Client
 from recsvc.redis.connection import connect
 from recsvc.redis.events import read_events
@@ -33,7 +34,9 @@ async def test_all_in_order_over_the_edges_of_a_page(
 
 async def test_every_partition_is_read(client: Client, keys: Keys) -> None:
     split = Keys(keys.prefix, partitions=4)
-    sessions = RedisSessions(client, split, session_ttl=60, idempotency_ttl=60, events_max=1000)
+    sessions = RedisSessions(
+        ThroughClient(client), split, session_ttl=60, idempotency_ttl=60, events_max=1000
+    )
     for user in range(8):
         await sessions.claim(claim(three_pools(), user=user))
     found = [line["user"] for line in await lines(client, split)]
@@ -42,7 +45,9 @@ async def test_every_partition_is_read(client: Client, keys: Keys) -> None:
 
 
 async def test_a_stream_is_kept_within_its_limit(client: Client, keys: Keys) -> None:
-    sessions = RedisSessions(client, keys, session_ttl=60, idempotency_ttl=60, events_max=10)
+    sessions = RedisSessions(
+        ThroughClient(client), keys, session_ttl=60, idempotency_ttl=60, events_max=10
+    )
     for user in range(400):
         await sessions.claim(claim(three_pools(), user=user))
     left = [line["user"] for line in await lines(client, keys)]

@@ -154,7 +154,7 @@ async def test_a_manifest_from_elsewhere_is_refused(
 ) -> None:
     manifest, data = made(10)
     await tables.publish(manifest, data)
-    await client.hset(keys.table(manifest.version), "manifest", made(11)[0].model_dump_json())
+    await client.hset(keys.table(manifest.version), "manifest", artifact.render(made(11)[0]))
     with pytest.raises(ArtifactError, match="holds the manifest of"):
         await watch(tables, tmp_path).refresh()
 

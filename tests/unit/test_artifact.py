@@ -26,6 +26,19 @@ def test_round_trip(written: Path) -> None:
     assert sorted(p.name for p in written.iterdir()) == ["manifest.json", "table.safetensors"]
 
 
+def test_every_bit_of_a_manifest_counts(written: Path) -> None:
+    sealed = (written / "manifest.json").read_bytes()
+    manifest = artifact.parse(sealed)
+    for bit in range(len(sealed) * 8):
+        damaged = bytearray(sealed)
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            read = artifact.parse(bytes(damaged))
+        except ArtifactError:
+            continue
+        assert read == manifest  # white space became other white space
+
+
 def test_the_version_comes_from_the_content() -> None:
     one, other = small_table(), small_table(11)
     version = artifact.describe(pack(one), one).version
@@ -48,8 +61,9 @@ def test_a_damaged_table(written: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "reason"),
     [
-        ('"schema_version": 1', '"schema_version": 2', "schema version 2"),
-        ('"tracks": 12', '"tracks": 13', "counts"),
+        ('"schema_version": 2', '"schema_version": 3', "schema version 3"),
+        ('"tracks": 12', '"tracks": 13', "sealed"),
+        ('"mse": 0.5', '"mse": 0.4', "sealed"),
         ('"bytes": ', '"bytes": 9999999', "contradict"),
         ('"sha256"', '"sha512"', "not a valid manifest"),
         ("{", "", "not a valid manifest"),

@@ -116,7 +116,7 @@ def test_every_check(change: dict[str, Any], reason: str) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "reason"),
     [
-        (b'"schema_version":"1"', b'"schema_version":"9"', "schema version '9'"),
+        (b'"schema_version":"2"', b'"schema_version":"9"', "schema version '9'"),
         (b'"tracks"', b'"trakcs"', "not those of the schema"),
         (b'"dtype":"I64"', b'"dtype":"I32"', "not I64"),
         (b'"shape":[12]', b'"shape":[13]', "not where it should be"),

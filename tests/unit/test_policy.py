@@ -162,7 +162,7 @@ def test_propensity_is_the_share_of_the_unheard_weight(
     weights: dict[int, float], gone: set[int], seed: int
 ) -> None:
     candidates = Candidates(list(weights), list(weights.values()))
-    plan = Plan((Pool(POPULAR, candidates, draw(candidates, Random(seed))),), {None: (0,)})
+    plan = Plan((Pool(POPULAR, candidates, draw(Random(seed))),), {None: (0,)})
     flags = [track in gone for track in weights]
     decision = settle(plan, None, heard(*gone), 0)
     if all(flags):
@@ -178,8 +178,15 @@ def test_propensity_is_the_share_of_the_unheard_weight(
 @given(weighted, st.integers(0, 2**32))
 def test_the_same_seed_makes_the_same_draw(weights: dict[int, float], seed: int) -> None:
     candidates = Candidates(list(weights), list(weights.values()))
-    assert draw(candidates, Random(seed)) == draw(candidates, Random(seed))
-    assert 0 <= draw(candidates, Random(seed)).pick < len(candidates)
+    assert draw(Random(seed)) == draw(Random(seed))
+    assert 0 <= candidates.pick(draw(Random(seed)).chance) < len(candidates)
+
+
+def test_the_ends_of_the_draw() -> None:
+    candidates = Candidates([7, 8], [0.1, 0.2])
+    assert candidates.pick(0.0) == 0
+    assert candidates.pick(1.0 - 2**-53) == 1
+    assert Candidates([], []).pick(0.5) == -1
 
 
 @pytest.mark.parametrize("gone", [(), (3,), (1, 3), (0, 1, 2)])
@@ -188,7 +195,7 @@ def test_draws_are_as_frequent_as_their_propensities_say(gone: tuple[int, ...]) 
     rng, rounds = Random(7), 20_000
     served: Counter[int] = Counter()
     for _ in range(rounds):
-        plan = Plan((Pool(POPULAR, candidates, draw(candidates, rng)),), {None: (0,)})
+        plan = Plan((Pool(POPULAR, candidates, draw(rng)),), {None: (0,)})
         decision = settle(plan, None, heard(*gone), 0)
         assert decision is not None
         served[decision.track] += 1

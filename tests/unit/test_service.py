@@ -8,13 +8,26 @@ from typing import Any
 import pytest
 
 from recsvc.draws import Draws
-from recsvc.errors import StoreUnavailableError
+from recsvc.errors import NotAskedError, SpoolFullError, StoreUnavailableError
 from recsvc.experiment import Experiment, Experiments, Treatment
+from recsvc.memory import Memory
 from recsvc.policy import CATALOGUE, CONTEXTUAL, OLDEST, PERSONAL, POPULAR, settle
 from recsvc.recommenders.registry import Policies, make_policies
 from recsvc.recommenders.source import Source
+from recsvc.record import Record, unpack
 from recsvc.service import Answer, Service
-from recsvc.session import Claim, Claimed, Exhausted, Moved, Receipt, Report, Session
+from recsvc.session import (
+    Claim,
+    Claimed,
+    Exhausted,
+    Finished,
+    Moved,
+    Recalled,
+    Receipt,
+    Report,
+    Session,
+)
+from recsvc.standby import Standby
 from recsvc.table import Table, empty
 from tests.support import small_table
 
@@ -25,6 +38,7 @@ class MemorySessions:
 
     listened_by: dict[int, list[int]] = field(default_factory=dict)
     last_by: dict[int, str] = field(default_factory=dict)
+    evidence_by: dict[int, bytes] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     fault: Exception | None = None
     delay: float = 0.0
@@ -53,6 +67,7 @@ class MemorySessions:
         served = (track, decision.track)
         self.listened_by[user] = [t for t in order if t not in served] + list(dict.fromkeys(served))
         self.last_by[user] = decision.recommender
+        self.evidence_by[user] = claim.evidence or self.evidence_by.get(user, b"")
         self.events.append({**claim.event, "recommendation": decision.track})
         return Claimed(
             track=decision.track,
@@ -66,9 +81,12 @@ class MemorySessions:
             request_id=claim.report.request_id,
         )
 
-    async def finish(self, report: Report, event: Mapping[str, Any]) -> None:
+    async def finish(
+        self, report: Report, event: Mapping[str, Any], expires_ms: int = 0
+    ) -> Finished | None:
         await self._reach()
         self.events.append(dict(event))
+        return Finished("1-1", None, None)
 
     async def read(self, user: int) -> Session | None:
         await self._reach()
@@ -76,6 +94,12 @@ class MemorySessions:
             return None
         last = self.last_by[user]
         return Session("s", last, 1, 0, 0.5, 0, 0, 0, "ensemble", "v1", 2, 60.0)
+
+    async def recall(self, user: int) -> Recalled:
+        await self._reach()
+        served = [event["recommendation"] for event in self.events if event["user"] == user]
+        last = served[-1] if served else None
+        return Recalled(len(served), last, self.evidence_by.get(user, b""))
 
     async def heard(self, user: int, tracks: Sequence[int]) -> list[bool]:
         await self._reach()
@@ -87,7 +111,7 @@ class MemorySessions:
 
     async def erase(self, user: int) -> Receipt:
         await self._reach()
-        return Receipt(self.last_by.pop(user, None) is not None, 0)
+        return Receipt(self.last_by.pop(user, None) is not None, 0, 1)
 
     async def ping(self) -> None:
         await self._reach()
@@ -114,12 +138,33 @@ class Counts:
         self.faults.append(why)
 
 
+@dataclass
+class Outlet:
+    """The port to the disk; it may also be full, or hang."""
+
+    records: list[Record] = field(default_factory=list)
+    fault: Exception | None = None
+    delay: float = 0.0
+
+    async def append(self, payload: bytes) -> None:
+        await asyncio.sleep(self.delay)
+        if self.fault is not None:
+            raise self.fault
+        self.records.append(unpack(payload))
+
+
+def standby(outlet: Outlet | None = None) -> Standby:
+    memory = Memory(None, listeners=64, ttl=60, names=(CONTEXTUAL, PERSONAL))
+    return Standby(memory, outlet or Outlet(), clock=lambda: 12.5, kept=lambda: None)
+
+
 def service(
     sessions: MemorySessions,
     table: Table | None = None,
     *,
     policy: str = "ensemble",
     experiments: Experiments | None = None,
+    outlet: Outlet | None = None,
     seed: int = 1,
 ) -> Service:
     source = Source(small_table() if table is None else table, "v1")
@@ -129,6 +174,7 @@ def service(
         Shelf(source),
         policies,
         Counts(),
+        standby(outlet),
         draws=Draws(seed),
         clock=lambda: 12.5,
         deadline=0.2,
@@ -153,6 +199,7 @@ async def test_an_answer_carries_what_was_recorded() -> None:
     assert (answer.user, answer.policy, answer.table_version) == (1, "ensemble", "v1")
     assert (answer.request_id, answer.session, answer.position) == ("request", "s", 0)
     assert (answer.recommender, answer.degraded) == (CONTEXTUAL, False)
+    assert len(sessions.events[0].pop("id")) == 16
     assert sessions.events == [
         {
             "timestamp": 12_500,
@@ -242,7 +289,8 @@ async def test_a_session_that_never_stands_still_gets_a_degraded_answer() -> Non
     "sessions", [MemorySessions(fault=StoreUnavailableError("gone")), MemorySessions(delay=5.0)]
 )
 async def test_without_the_store_the_tables_answer(sessions: MemorySessions) -> None:
-    asked = service(sessions)
+    outlet = Outlet()
+    asked = service(sessions, outlet=outlet)
     async with asyncio.timeout(2.0):
         answer = await asked.next(report(3))
     assert (answer.degraded, answer.session, answer.position) == (True, None, None)
@@ -252,6 +300,86 @@ async def test_without_the_store_the_tables_answer(sessions: MemorySessions) -> 
     assert isinstance(counts, Counts)
     assert counts.answers == [answer]
     assert len(counts.faults) == 1
+    (record,) = outlet.records
+    assert (record.event["track"], record.track, record.known) == (3, answer.track, True)
+    assert (record.recommender, record.propensity) == (answer.recommender, answer.propensity)
+    assert record.unsure
+
+
+async def test_degraded_answers_do_not_repeat_and_follow_the_switch_rule() -> None:
+    outlet = Outlet()
+    asked = service(MemorySessions(fault=NotAskedError("away")), outlet=outlet)
+    answers = await listen(asked, 11, time=0.3)
+    assert sorted([0, *(a.track for a in answers)]) == list(range(12))
+    assert [a.recommender for a in answers[:3]] == [CONTEXTUAL, PERSONAL, CONTEXTUAL]
+    assert all(0 < a.propensity <= 1 for a in answers)
+    assert [r.track for r in outlet.records] == [a.track for a in answers]
+    assert not any(r.unsure for r in outlet.records)
+    beyond = await asked.next(report(answers[-1].track))
+    assert beyond.track != answers[-1].track  # all are heard
+
+
+async def test_what_was_heard_before_an_outage_is_not_served_in_it() -> None:
+    asked = service(MemorySessions(fault=NotAskedError("away")))
+    memory = asked.standby.memory
+    memory.note(memory.place(1, 12.5), 12.5, 3, 4, PERSONAL, new=True)
+    answer = await asked.next(report(3, 0.9))
+    assert answer.track != 4
+    assert answer.recommender == PERSONAL
+
+
+async def test_a_key_gets_its_degraded_answer_again_and_one_event() -> None:
+    outlet = Outlet(delay=0.01)
+    asked = service(MemorySessions(fault=NotAskedError("away")), outlet=outlet)
+    first, *others = await asyncio.gather(
+        *(asked.next(Report(1, 3, 0.5, f"request {i}", "key")) for i in range(20))
+    )
+    assert all(other == first for other in others)
+    assert len(outlet.records) == 1
+    assert (await asked.next(Report(1, 3, 0.5, "request", "other"))).track != first.track
+
+
+async def test_a_key_gets_the_answer_from_before_the_outage() -> None:
+    sessions = MemorySessions()
+    asked = service(sessions)
+    keyed = Report(1, 3, 0.5, "request", "key")
+    before = await asked.next(keyed)
+    sessions.fault = NotAskedError("away")
+    assert await asked.next(keyed) == before
+
+
+@pytest.mark.parametrize("outlet", [Outlet(fault=SpoolFullError("full")), Outlet(delay=3.0)])
+async def test_a_disk_that_fails_or_hangs_never_costs_the_answer(outlet: Outlet) -> None:
+    asked = service(MemorySessions(fault=NotAskedError("away")), outlet=outlet)
+    started = asyncio.get_running_loop().time()
+    assert (await asked.next(report())).degraded
+    assert asyncio.get_running_loop().time() - started < 2.0
+    assert asked.standby.dropped == (outlet.fault is not None)
+    pending = asked.standby.memory.pending(asked.standby.memory.place(1, 12.5))
+    assert pending == (outlet.fault is None)
+
+
+async def test_the_end_of_a_session_is_kept_for_later() -> None:
+    outlet = Outlet()
+    asked = service(MemorySessions(fault=NotAskedError("away")), small_table(200), outlet=outlet)
+    first = await asked.next(report(3))
+    await asked.last(Report(1, first.track, 1.0, "request", "key"))
+    await asked.last(Report(1, first.track, 1.0, "request", "key"))
+    assert [(r.event["message"], r.track) for r in outlet.records] == [
+        ("next", first.track),
+        ("last", None),
+    ]
+    place = asked.standby.memory.place(1, 12.5)
+    assert not asked.standby.memory.heard(place, first.track)
+    assert asked.standby.memory.pending(place) == 2
+
+
+async def test_an_end_that_can_be_kept_nowhere_is_an_error() -> None:
+    asked = service(
+        MemorySessions(fault=NotAskedError("away")), outlet=Outlet(fault=SpoolFullError("full"))
+    )
+    with pytest.raises(StoreUnavailableError):
+        await asked.last(report())
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
@@ -268,7 +396,7 @@ async def test_a_fault_that_is_not_the_stores_is_not_hidden() -> None:
         await service(MemorySessions(fault=ZeroDivisionError())).next(report())
 
 
-@pytest.mark.parametrize("call", ["last", "session", "erase", "ping", "explain"])
+@pytest.mark.parametrize("call", ["session", "erase", "ping", "explain"])
 @pytest.mark.parametrize(
     "sessions", [MemorySessions(fault=StoreUnavailableError("gone")), MemorySessions(delay=5.0)]
 )
@@ -276,7 +404,7 @@ async def test_the_other_calls_say_that_the_store_is_away(
     sessions: MemorySessions, call: str
 ) -> None:
     asked = service(sessions)
-    arguments = {"last": [report()], "explain": [report()], "ping": []}.get(call, [1])
+    arguments = {"explain": [report()], "ping": []}.get(call, [1])
     with pytest.raises(StoreUnavailableError):
         await getattr(asked, call)(*arguments)
     assert isinstance(asked.observer, Counts)

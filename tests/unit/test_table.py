@@ -28,6 +28,7 @@ def test_neighbours_stand_in_for_the_top_where_there_is_none() -> None:
         "neighbours": 0,
         "popular": 0,
         "listeners": 0,
+        "session_dimensions": 0,
     }
     assert table.index(0) is None
     assert len(table.popular_row().indices) == 0

@@ -1,0 +1,23 @@
+"""What a player gets."""
+
+from recsvc.values import value
+
+__all__ = ["Answer"]
+
+
+@value
+class Answer:
+    """The next track, and where it came from. A degraded one was made without the store."""
+
+    user: int
+    track: int
+    recommender: str
+    propensity: float
+    policy: str
+    table_version: str
+    request_id: str
+    session: str | None
+    position: int | None
+    fallback: bool
+    experiments: dict[str, str]
+    degraded: bool = False

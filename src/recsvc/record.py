@@ -1,0 +1,90 @@
+"""What is to be recorded in the session store, written down for later."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from recsvc.errors import RecordError
+from recsvc.values import value
+
+__all__ = ["Numbered", "Record", "Replay", "pack", "unpack"]
+
+_LAYOUT = 1
+
+
+@value
+class Record:
+    """An answer, or the end of a session (`track` is then None), with all of its event.
+
+    `event` holds what was known before the answer, `known` tells whether the catalogue has
+    the reported track, `field` names the idempotency key. An answer that the store has
+    recorded has its `entry` in the stream, its `session` and `position`. Of one made
+    without the store, `unsure` tells that the store may all the same have recorded another
+    answer to the same call.
+    """
+
+    event: Mapping[str, Any]
+    known: bool
+    field: str
+    track: int | None
+    recommender: str = ""
+    propensity: float = 0.0
+    fallback: bool = False
+    unsure: bool = False
+    entry: str = ""
+    session: str | None = None
+    position: int | None = None
+
+
+Numbered = tuple[int, Record]
+"""A record with its number in the file that it comes from."""
+
+
+class Replay(Protocol):
+    """The port to the store that records are for. All may raise `StoreUnavailableError`."""
+
+    async def lost(self, records: Sequence[Numbered]) -> list[Numbered]:
+        """Return, of some hundred records that have an `entry`, those that the store lost."""
+
+    async def write(self, source: str, records: Sequence[Numbered]) -> int:
+        """Record what the store lacks, each record once however often it is asked.
+
+        Records of one `source` come with numbers that grow. Returns how many were written.
+        """
+
+    async def forget(self, *sources: str) -> None:
+        """Forget how far these sources were written: there is nothing left of them."""
+
+
+def pack(record: Record) -> bytes:
+    """Return a record as bytes."""
+    return orjson.dumps(
+        (
+            _LAYOUT,
+            record.event,
+            record.known,
+            record.field,
+            record.track,
+            record.recommender,
+            record.propensity,
+            record.fallback,
+            record.unsure,
+            record.entry,
+            record.session,
+            record.position,
+        )
+    )
+
+
+def unpack(data: bytes) -> Record:
+    """Return the record that `pack` made bytes of; raises `RecordError`."""
+    try:
+        layout, *fields = orjson.loads(data)
+        record = Record(*fields)
+        numbers = [record.event["user"], record.event["track"], record.event["timestamp"]]
+    except (orjson.JSONDecodeError, TypeError, ValueError, LookupError) as error:
+        raise RecordError(f"not a record: {error}") from error
+    if layout != _LAYOUT or not all(isinstance(number, int) for number in numbers):
+        raise RecordError("not a record of this version")
+    return record

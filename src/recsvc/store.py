@@ -1,0 +1,83 @@
+"""Makes the session store with its guard, and what stands in for it, from the settings."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from random import Random
+from typing import Any
+
+from recsvc.breaker import Breaker
+from recsvc.guarded import GuardedSessions
+from recsvc.memory import Memory
+from recsvc.policy import CONTEXTUAL, PERSONAL
+from recsvc.recovery import Recovery
+from recsvc.redis.caller import Caller
+from recsvc.redis.keys import Keys
+from recsvc.redis.replay import RedisReplay
+from recsvc.redis.sessions import RedisSessions
+from recsvc.settings import Settings
+from recsvc.standby import Standby
+
+__all__ = ["open_store", "run_beside"]
+
+_LONGEST_PAUSE = 0.5  # seconds between two probes of a store that is away
+
+
+async def open_store(
+    settings: Settings, caller: Caller, keys: Keys, stack: AsyncExitStack
+) -> tuple[GuardedSessions, Standby]:
+    """Return the session store with its guard, and what stands in for it."""
+    limits = {
+        "session_ttl": settings.session_ttl,
+        "idempotency_ttl": settings.idempotency_ttl,
+        "events_max": settings.events_max,
+    }
+    store = RedisSessions(caller, keys, **limits)
+    memory = Memory(
+        settings.data_dir / "memory" / keys.prefix,
+        listeners=settings.memory_listeners,
+        ttl=settings.session_ttl,
+        names=(CONTEXTUAL, PERSONAL),
+    )
+    stack.callback(memory.close)
+    recovery = Recovery(
+        settings.data_dir / "spool" / keys.prefix,
+        RedisReplay(caller, keys, ahead_ms=lambda: store.ahead_ms, **limits),
+        most=settings.spool_max,
+        streams=settings.partitions,
+        clock=time.monotonic,
+        replayed=lambda record: standby.learned(record.event["user"]),
+        probe=store.ping,
+    )
+    stack.push_async_callback(recovery.close)
+    guarded = GuardedSessions(
+        store,
+        recovery,
+        memory,
+        Breaker(failures=settings.breaker_failures, longest=_LONGEST_PAUSE, rng=Random()),
+        clock=time.time,
+        monotonic=time.monotonic,
+        patience=settings.redis_timeout,
+    )
+    standby = Standby(memory, recovery.outbox, clock=time.time, kept=guarded.spooled)
+    stack.push_async_callback(standby.close)
+    await guarded.start()
+    run_beside(guarded.run(), "store guard", stack)
+    return guarded, standby
+
+
+def run_beside(work: Coroutine[Any, Any, None], name: str, stack: AsyncExitStack) -> None:
+    """Run something in the background until `stack` closes."""
+    stack.push_async_callback(_cancel, asyncio.create_task(work, name=name))
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it has ended.
+
+    Once is not enough: `asyncio.wait_for` of Python 3.11, which redis-py waits with, can
+    lose a cancellation that comes just as what it waits for is done.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.1)

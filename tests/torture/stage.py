@@ -1,0 +1,122 @@
+"""The stage of the faults: a store, a proxy before it, and a service that knows only the proxy."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from recsvc.redis.embedded import embedded_server
+from recsvc.table import Table
+from tests.processes import Served, recsvc, serve, write_artifact
+from tests.support import small_table
+from tests.torture.checks import Verdict, judge, stored_events
+from tests.torture.players import Log, play
+from tests.torture.proxy import Proxy, proxy
+
+__all__ = ["TABLE", "Stage", "pid_of_store", "stage", "workers_of"]
+
+TABLE = small_table(5000, users=tuple(range(400)))
+
+
+@dataclass(slots=True)
+class Stage:
+    """A running service whose store can be harmed; `store_url` goes around the proxy."""
+
+    directory: Path
+    store_url: str
+    proxy: Proxy
+    served: Served
+    logs: Path
+    log: Log = field(default_factory=Log)
+
+    @property
+    def store(self) -> int:
+        """The process id of the store."""
+        return pid_of_store(self.directory / "store")
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers, when there are several."""
+        return workers_of(self.served.process.pid)
+
+    def logged(self) -> list[str]:
+        """What the service has written to its log."""
+        return self.logs.read_text().splitlines()
+
+    def metric(self, name: str) -> float:
+        """Return a figure, summed over its labels."""
+        lines = httpx.get(f"{self.served.url}/metrics").text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 15.0) -> float:
+        """Wait for a condition; return the seconds that it took."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        while not await asyncio.to_thread(condition):
+            assert loop.time() < started + seconds, "it did not happen in time"
+            await asyncio.sleep(0.01)
+        return loop.time() - started
+
+    async def settled(self) -> float:
+        """Wait until everything spooled is in the store; return the seconds that it took."""
+        return await self.until(lambda: self.metric("recsvc_spool_behind_bytes") == 0)
+
+    async def verdict(self) -> Verdict:
+        """Compare what players were told with what is in the store."""
+        return judge(self.log, await stored_events(self.store_url))
+
+    @asynccontextmanager
+    async def playing(self, **how: Any) -> AsyncIterator[None]:
+        """Have players play inside, and end with what they do at the end."""
+        stop = asyncio.Event()
+        task = asyncio.create_task(play(self.served.url, self.log, stop=stop, **how))
+        try:
+            yield
+        finally:
+            stop.set()
+            await task
+
+
+def pid_of_store(directory: Path) -> int:
+    """Return the process id of the embedded server that has its data there; 0 for none."""
+    try:
+        return int((directory / "valkey" / "valkey.pid").read_text())
+    except (FileNotFoundError, ValueError):  # ValueError: it is being written
+        return 0
+
+
+def workers_of(process: int) -> list[int]:
+    """Return the process ids of the workers of a service that has several."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            command = stat.with_name("cmdline").read_bytes()
+            if fields[1] == str(process) and b"spawn_main" in command:
+                found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+@contextmanager
+def stage(table: Table = TABLE, **settings: object) -> Iterator[Stage]:
+    """Set a store, a proxy and a service up."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        write_artifact(directory / "artifact", table)
+        with (
+            embedded_server(directory / "store") as url,
+            proxy(Path(url.removeprefix("unix://"))) as between,
+            (directory / "log.txt").open("wb") as logs,
+        ):
+            published = recsvc(
+                directory, "publish", "--force", directory / "artifact", redis_url=url
+            )
+            assert published.returncode == 0, published.stderr
+            with serve(
+                directory, stderr=logs, redis_url=between.url, table_poll=0.5, **settings
+            ) as served:
+                yield Stage(directory, url, between, served, directory / "log.txt")

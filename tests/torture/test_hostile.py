@@ -1,0 +1,98 @@
+"""Hostile clients: slow ones by the hundred, and three times what the service can do."""
+
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.processes import Served, recsvc, serve, write_artifact
+from tests.support import small_table
+from tests.torture.conftest import Report
+from tests.torture.hostile_load import Outcome, offer
+from tests.torture.hostile_slow import drip
+from tests.wire import request
+
+pytestmark = pytest.mark.torture
+
+REPORT = b'{"track": 3, "time": 0.5}'
+CALLS = [request(f"/next/{user}", REPORT) for user in range(1000, 9000)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def many_files() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        write_artifact(directory / "artifact", small_table(500))
+        recsvc(directory, "publish", "--force", directory / "artifact")
+        with serve(directory) as served:
+            # Each on a core of its own, where there are two: the load is not to take from
+            # the service what it then is said to lack.
+            cores = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(served.process.pid, cores[:1])
+            os.sched_setaffinity(0, cores[-1:])
+            offer(served.url, CALLS, rate=500, seconds=2, connections=50)  # warm
+            yield served
+            os.sched_setaffinity(0, cores)
+
+
+def p99(outcome: Outcome) -> float:
+    return outcome.percentile(200, 0.99)
+
+
+def honest(served: Served) -> Outcome:
+    """A load that leaves the service plenty of time."""
+    return offer(served.url, CALLS, rate=300, seconds=4, connections=50)
+
+
+def test_500_slow_sockets(served: Served, report: Report) -> None:
+    before = [honest(served) for _ in range(3)]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as pool:
+        slow = pool.submit(drip, served.url, 500, 15.0)
+        during = [honest(served) for _ in range(3)]
+        lives = slow.result()
+    calm, stirred = (sorted(map(p99, outcomes))[1] for outcomes in (before, during))
+    report(
+        "hostile clients",
+        "500 sockets, half with slow headers, half with slow bodies",
+        f"{len(lives)} closed, the last after {max(lives):.1f} s; honest p99 {calm:.1f} ms "
+        f"before, {stirred:.1f} ms during",
+    )
+    assert len(lives) == 500
+    assert max(lives) < 10
+    assert not any(outcome.lost or outcome.rate(503) for outcome in during)
+    assert stirred <= 2 * calm + 5
+
+
+def test_three_times_the_capacity(served: Served, report: Report) -> None:
+    # Closed-loop, as many at a time as keep it busy: what it can do at most.
+    peaks = [offer(served.url, CALLS, rate=1e6, seconds=4, connections=64) for _ in range(3)]
+    peak = max(outcome.rate(200) for outcome in peaks)
+    outcome = offer(served.url, CALLS, rate=3 * peak, seconds=10, connections=2000)
+    good, turned = outcome.rate(200), outcome.rate(503)
+    report(
+        "hostile clients",
+        f"{outcome.offered / outcome.seconds / peak:.1f} times the peak of {peak:,.0f}/s "
+        "offered for 10 s",
+        f"goodput {good:,.0f}/s ({100 * good / peak:.0f}% of peak); {turned:,.0f}/s answered 503, "
+        f"p50 {outcome.percentile(503, 0.5):.1f} ms, p99 {outcome.percentile(503, 0.99):.1f} ms",
+    )
+    assert set(outcome.latencies) <= {200, 503}
+    assert not outcome.without_retry_after
+    assert turned
+    until = time.monotonic() + 2
+    while (after := httpx.post(f"{served.url}/next/1", content=REPORT).json())["degraded"]:
+        assert time.monotonic() < until, after

@@ -1,0 +1,64 @@
+"""The last seconds, in two files that take turns."""
+
+import resource
+import signal
+from pathlib import Path
+
+from recsvc.journal import Journal, read_journal
+from recsvc.spool import Entry
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def numbers(directory: Path) -> list[int]:
+    return [entry.number for entry in oldest_first(directory)]
+
+
+def oldest_first(directory: Path) -> list[Entry]:
+    return [entry for entries in read_journal(directory) for entry in entries][::-1]
+
+
+def test_the_last_seconds_are_kept_and_older_ones_go(tmp_path: Path) -> None:
+    clock = Clock()
+    journal = Journal(tmp_path, keep=5.0, most=10_000, clock=clock)
+    for second in range(60):
+        clock.now = second
+        journal.append(b"%d" % second)
+        kept = [int(entry.payload) for entry in oldest_first(tmp_path)]
+        assert kept == list(range(kept[0], second + 1))
+        assert min(second, 5) <= second - kept[0] <= 12
+    assert numbers(tmp_path)[-1] == 60
+
+
+def test_it_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, keep=5.0, most=1000, clock=Clock())
+    for i in range(500):
+        journal.append(b"%100d" % i)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2000
+    kept = numbers(tmp_path)
+    assert kept == list(range(kept[0], 501))
+    assert len(kept) > 8
+    journal.append(b"x" * 2000)  # too long for any file
+    assert journal.failed == 1
+
+
+def test_a_disk_that_fails_is_counted(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, keep=5.0, most=10_000, clock=Clock())
+    journal.append(b"one")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30, limit[1]))
+    try:
+        journal.append(b"x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    journal.append(b"two")
+    assert journal.failed == 1
+    assert [entry.payload for entry in oldest_first(tmp_path)] == [b"one", b"two"]
+    journal.close()
