@@ -26,7 +26,7 @@ def session_arrays(
     spread: Array | None = None,
     noise: float = 0.5,
     discount: float = 0.8,
-) -> dict[str, Array]:
+) -> dict[str, Any]:
     """The session arrays of a table, of tracks with `vectors` `[n, d]` and `offsets` `[n]`.
 
     Sessions like their first track, and most of the others not so much.

@@ -1,15 +1,20 @@
 """Small real tables and plans that tests share."""
 
+import time
 from typing import Any, cast
 
 import numpy as np
 
 from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Candidates, Draw, Plan, Pool
+from recsvc.record import Record
 from recsvc.redis.commands import Client
 from recsvc.session import Claim, Report
 from recsvc.table import Table, Text
 
-__all__ = ["claim", "command", "pool", "small_table", "three_pools"]
+__all__ = ["NOW", "claim", "command", "pool", "record", "small_table", "three_pools"]
+
+NOW = int(time.time() * 1000)
+"""When the tests began, in Unix milliseconds."""
 
 
 def small_table(n: int = 12, *, first: int = 0, users: tuple[int, ...] = (1, 2)) -> Table:
@@ -75,3 +80,30 @@ def claim(
 async def command(client: Client, *words: object) -> Any:
     """Send any command: tests look and meddle where the service never does."""
     return await cast("Any", client).execute_command(*words)
+
+
+def record(
+    served: int | None,
+    *,
+    track: int = 5,
+    user: int = 1,
+    at: int = NOW,
+    version: str = "v1",
+    name: str = "0123456789abcdef",
+    **more: Any,
+) -> Record:
+    """A record as a worker keeps it: an answer, or with no track the end of a session."""
+    event = {
+        "id": name,
+        "timestamp": at,
+        "message": "last" if served is None else "next",
+        "user": user,
+        "track": track,
+        "time": 0.5,
+        "request_id": "request",
+        "policy": "ensemble",
+        "table_version": version,
+        "experiments": {},
+    }
+    values = {"known": True, "field": "", "recommender": "contextual", "propensity": 0.25}
+    return Record(event, track=served, **{**values, **more})

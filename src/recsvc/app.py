@@ -14,6 +14,7 @@ from recsvc.api.context import Context
 from recsvc.api.hot import App
 from recsvc.api.limits import Guard, Limits
 from recsvc.api.metrics import Measured, Metrics
+from recsvc.api.pooling import shared_directory
 from recsvc.api.problems import add_handlers
 from recsvc.api.store_figures import StoreFigures
 from recsvc.cache import TableCache
@@ -50,6 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             guard = Guard(limits(settings), metrics.turned_away)
             run_beside(guard.run(), "guard", stack)
             app.state.context = await _start(settings, metrics, app.state.keyring, stack)
+            run_beside(metrics.pool(shared_directory()).run(), "figures", stack)
             stack.enter_context(rarely_collecting())
             yield {"guard": guard}  # where the protocol finds it
 
@@ -58,6 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         summary="Tells a music player which track to play next.",
         lifespan=lifespan,
+        redirect_slashes=False,
         openapi_url="/openapi.json" if settings.docs_open else None,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )

@@ -64,7 +64,8 @@ def serve(
             else nullcontext()
         )
         with store:
-            server.run(host, port, workers or settings.workers, typer.echo)
+            figures = settings.data_dir / "figures" / str(port)
+            server.run(host, port, workers or settings.workers, typer.echo, figures)
 
 
 @app.command()

@@ -7,6 +7,8 @@ that did not make it. Bytes from the store are untrusted: what cannot be read is
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -53,17 +55,31 @@ class Evidence:
 NO_EVIDENCE = Evidence(np.zeros(0, dtype=np.int64), np.zeros(0))
 
 
+@lru_cache(maxsize=8)
+def _upper(k: int) -> Array:
+    """Return where the upper triangle of a `[k, k]` matrix lies in it."""
+    rows, columns = np.triu_indices(k)
+    return np.asarray(rows * k + columns)
+
+
+@lru_cache(maxsize=8)
+def _places(k: int) -> Array:
+    """Return where each element of a symmetric `[k, k]` matrix lies in its upper triangle."""
+    places = np.zeros((k, k), dtype=np.int64)
+    places.ravel()[_upper(k)] = np.arange(k * (k + 1) // 2)
+    return np.maximum(places, places.T)
+
+
 def pack(evidence: Evidence) -> bytes:
     """Write evidence with its belief as bytes; `unpack` is the inverse, in single precision."""
     if evidence.belief is None:
         raise ValueError("evidence without a belief is not kept")
     mean, covariance = evidence.belief.mean, evidence.belief.covariance
-    upper = np.triu_indices(len(mean))
     return b"".join(
         (
             _HEAD.pack(evidence.version.encode(), len(mean), len(evidence)),
             mean.astype("<f4").tobytes(),
-            covariance[upper].astype("<f4").tobytes(),
+            covariance.ravel()[_upper(len(mean))].astype("<f4").tobytes(),
             evidence.tracks.astype("<i8").tobytes(),
             np.rint(evidence.times * 100.0).astype(np.uint8).tobytes(),
         )
@@ -78,17 +94,16 @@ def unpack(data: bytes | None) -> Evidence:
     sizes = (4 * k, 2 * k * (k + 1), 8 * count, count)
     if len(data) != _HEAD.size + sum(sizes) or k < 2:
         return NO_EVIDENCE
-    ends = np.cumsum((_HEAD.size, *sizes)).tolist()
+    ends = [*accumulate((_HEAD.size, *sizes))]
     mean, upper, tracks, times = (
         np.frombuffer(data[start:end], dtype=kind)
         for start, end, kind in zip(ends, ends[1:], ("<f4", "<f4", "<i8", "u1"), strict=False)
     )
-    covariance = np.zeros((k, k))
-    covariance[np.triu_indices(k)] = upper
-    covariance += np.triu(covariance, 1).T
-    # What is not a number compares as false.
-    plausible = max(np.abs(mean).max(), np.abs(upper).max()) < _MOST_NUMBER
-    if not (plausible and covariance.diagonal().min() > 0.0) or times.max(initial=0) > 100:
+    # What is not a number compares as false, and is to be found before it is calculated with.
+    if not (np.abs(mean).max() < _MOST_NUMBER and np.abs(upper).max() < _MOST_NUMBER):
+        return NO_EVIDENCE
+    covariance = upper[_places(k)].astype(np.float64)
+    if covariance.diagonal().min() <= 0.0 or times.max(initial=0) > 100:
         return NO_EVIDENCE
     belief = Belief(mean.astype(np.float64), covariance)
     return Evidence(tracks, times / 100.0, version.rstrip(b"\0").decode(errors="replace"), belief)

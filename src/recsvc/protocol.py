@@ -266,7 +266,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.stage = _IDLE
         waiting = self.running is not None
         self._end()
-        if waiting:
+        if waiting or self.transport.is_closing():
             return
         self.transport.write(respond(status, detail, close=True))
         # To close with bytes unread would reset the connection, and the caller might never

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from recsvc.api.pooling import sharing
 from recsvc.errors import RecsvcError
 
 __all__ = ["check_free", "run"]
@@ -28,8 +30,10 @@ def check_free(host: str, port: int) -> None:
         raise RecsvcError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
-def run(host: str, port: int, workers: int, say: Callable[[str], None]) -> None:
+def run(host: str, port: int, workers: int, say: Callable[[str], None], figures: Path) -> None:
     """Serve until interrupted; `say` is told how to call the service once it answers.
+
+    Several workers share their figures in the directory `figures`.
 
     uvicorn raises the signal that stopped it again, so this may end in `KeyboardInterrupt`.
     """
@@ -59,7 +63,7 @@ def run(host: str, port: int, workers: int, say: Callable[[str], None]) -> None:
         server.run()
         failed = not server.started
     else:
-        with config.bind_socket() as listener:
+        with config.bind_socket() as listener, sharing(figures):
             failed = _Workers(config, [listener]).run_all()
     if failed:
         raise RecsvcError("the service could not start; its log says why")

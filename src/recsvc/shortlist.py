@@ -16,7 +16,7 @@ __all__ = ["Heard", "shortlist"]
 
 Array = npt.NDArray[Any]
 
-_LEAVES = 24  # looked into at least: 1,536 tracks of 64 a leaf
+_TRACKS = 768  # looked at, at least
 _HEARD_A_LEAF = 6  # a further leaf for so many tracks heard, which the best leaves have lost
 
 
@@ -42,12 +42,12 @@ def shortlist(
     leaves, size, _ = model.vectors.shape
     query = belief.mean.astype(np.float32)
     mood, query[-1] = float(query[-1]), 1.0
-    looked = min(leaves, _LEAVES + len(heard.places) // _HEARD_A_LEAF)
+    looked = min(leaves, -(-_TRACKS // size) + len(heard.places) // _HEARD_A_LEAF)
     nearest = _largest(model.centres @ query, looked)
     logits = (model.vectors[nearest] @ query).ravel() + np.float32(mood)
     places = (nearest[:, None] * size + np.arange(size)).ravel()
     rows = model.rows[places]
-    worth = -np.log1p(np.exp(-np.clip(logits, -30.0, 30.0)))
+    worth = -np.log1p(np.exp(-np.maximum(logits, -80.0)))  # beyond, exp would overflow
     worth += heard.plays[artist[rows]] * np.float32(np.log(max(model.discount, 1e-6)))
     gone = rows < 0
     gone |= _among(places, heard.places, leaves * size)

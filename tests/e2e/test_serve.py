@@ -3,6 +3,7 @@
 import json
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,3 +185,27 @@ def test_redis_away_at_the_start_and_back(directory: Path) -> None:
         refused = httpx.post(f"{served.url}/last/1", json={"track": 5, "time": 0.5})
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "1"
+
+
+def test_any_worker_tells_the_figures_of_all(directory: Path) -> None:
+    publish(directory)
+    with serve(directory, "--workers=2") as served:
+        # A connection stays with the worker that took it: many make sure that both have some.
+        for user in range(40):
+            with httpx.Client(base_url=served.url) as api:
+                assert api.post(f"/next/{user}", json={"track": 1, "time": 0.5}).status_code == 200
+        until = time.monotonic() + 10
+        while (counted := answers_counted(served.url)) != {40.0}:
+            assert time.monotonic() < until, counted
+        assert served.stop() == 0
+    assert list((directory / "figures").iterdir()) == []
+
+
+def answers_counted(url: str) -> set[float]:
+    """How many answers there were, by any worker that is asked."""
+    totals = set()
+    for _ in range(8):
+        lines = httpx.get(f"{url}/metrics").text.splitlines()
+        counted = [line for line in lines if line.startswith("recsvc_answers_total{")]
+        totals.add(sum(float(line.rpartition(" ")[2]) for line in counted))
+    return totals

@@ -128,6 +128,6 @@ def test_bad_keys_change_nothing(shop: Shop) -> None:
     ):
         response = shop.api.post("/table/rollback", headers=headers)
         assert response.status_code == 401
-        assert response.headers["www-authenticate"] == "Bearer"
+        assert response.headers["www-authenticate"].startswith("Bearer")
         assert "a-key" not in response.text
     assert shop.api.get("/table").json()["version"] == before != first

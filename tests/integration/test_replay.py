@@ -1,7 +1,6 @@
 """What the server is told later: each event once, and its session as if it had been there."""
 
 import json
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +15,7 @@ from recsvc.redis.keys import Keys
 from recsvc.redis.replay import RedisReplay
 from recsvc.redis.sessions import RedisSessions
 from recsvc.session import Claimed, Exhausted, idempotency_field
-from tests.support import claim, command, three_pools
-
-NOW = int(time.time() * 1000)
+from tests.support import NOW, claim, command, record, three_pools
 
 
 @pytest.fixture
@@ -29,32 +26,6 @@ def replay(caller: Caller, keys: Keys) -> RedisReplay:
 async def events(client: Client, keys: Keys, partition: int = 0) -> list[dict[str, Any]]:
     stored = await client.xrange(keys.events(partition), "-", "+", 10_000)
     return [json.loads(fields[b"event"]) for _, fields in stored]
-
-
-def record(
-    served: int | None,
-    *,
-    track: int = 5,
-    user: int = 1,
-    at: int = NOW,
-    version: str = "v1",
-    name: str = "0123456789abcdef",
-    **more: Any,
-) -> Record:
-    event = {
-        "id": name,
-        "timestamp": at,
-        "message": "last" if served is None else "next",
-        "user": user,
-        "track": track,
-        "time": 0.5,
-        "request_id": "request",
-        "policy": "ensemble",
-        "table_version": version,
-        "experiments": {},
-    }
-    values = {"known": True, "field": "", "recommender": "contextual", "propensity": 0.25}
-    return Record(event, track=served, **{**values, **more})
 
 
 async def test_an_answer_becomes_an_event_and_a_session(

@@ -56,7 +56,7 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(valkey: str) -> Iterator[Shop]:
     keys = Keys(f"test-{token_hex(4)}")
-    patient = {"deadline": 5, "redis_timeout": 5, "table_poll": 3600, "admin_key": "a-key"}
+    patient: dict[str, Any] = {"deadline": 5, "redis_timeout": 5, "table_poll": 3600}
     with (
         tempfile.TemporaryDirectory() as name,
         serve(
@@ -65,6 +65,7 @@ def shop(valkey: str) -> Iterator[Shop]:
             key_prefix=keys.prefix,
             policy="session",
             exploration=0,
+            admin_key="a-key",
             **patient,
         ) as served,
     ):
@@ -101,7 +102,8 @@ async def ask(api: httpx.AsyncClient, user: int, track: int, time: float) -> dic
 
 def assert_is_the_best(answer: dict[str, Any], source: Source, evidence: Evidence) -> None:
     """Up to what single precision in the store leaves undecided."""
-    foreseen = {one.track: one.time for one in forecast(source, evidence, (), 8)}
+    found = forecast(source, evidence, (), 8)
+    foreseen = dict(zip(found.tracks.tolist(), found.times.tolist(), strict=True))
     assert foreseen[answer["track"]] == pytest.approx(max(foreseen.values()), abs=1e-3)
 
 

@@ -17,12 +17,13 @@ from recsvc.redis.caller import ThroughClient
 from recsvc.redis.connection import connect
 from recsvc.redis.events import read_events
 from recsvc.redis.keys import Keys
+from recsvc.redis.replay import RedisReplay
 from recsvc.redis.sessions import RedisSessions
 from recsvc.redis.tables import PublishedTables
 from recsvc.redis.watch import TableWatch
 from recsvc.session import Claimed
 from tests.integration.test_tables import made
-from tests.support import claim, three_pools
+from tests.support import claim, record, three_pools
 
 
 def free_port() -> int:
@@ -133,6 +134,23 @@ async def test_sessions_tables_and_events(url: str, tmp_path: Path) -> None:
         assert (await watch.refresh()).source.version == made(11)[0].version
         await tables.rollback()
         assert (await watch.refresh()).source.version == made(10)[0].version
+
+
+async def test_what_is_told_later(url: str) -> None:
+    keys = Keys("t", partitions=3)
+    async with connect(url, reply_within=5.0, connections=8) as client:
+        caller = ThroughClient(client)
+        sessions = RedisSessions(caller, keys, session_ttl=60, idempotency_ttl=60, events_max=1000)
+        replay = RedisReplay(caller, keys, session_ttl=60, idempotency_ttl=60, events_max=1000)
+        await sessions.ping()
+        told = [(n, record(10 + n, user=n % 6, unsure=True)) for n in range(1, 13)]
+        for _ in range(2):
+            await replay.write("spool", told)
+        assert len([line async for line in read_events(client, keys)]) == 12
+        assert await sessions.heard(1, [11, 17, 12]) == [True, True, False]
+        gone = [(n, record(1, user=n, entry="1-1")) for n in range(6)]
+        assert await replay.lost(gone) == gone
+        await replay.forget("spool")
 
 
 async def test_a_url_of_no_known_kind_is_refused() -> None:

@@ -139,6 +139,7 @@ def _measure(
                 _play(stage, sections)
         except _TimeUpError:
             stage.give_up("the rest", f"the time of {_LIMIT} s was up")
+        stage.warn_if_disturbed()
     return machine
 
 

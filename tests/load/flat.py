@@ -135,3 +135,9 @@ def _take_turns(
             Key(section, name, "32 connections", "rate"),
             more=False,
         )
+        stage.results.ratio(
+            f"{name}: processor time of an answer with Redis, against {small}",
+            Key(section, name, "32 connections", "with Redis"),
+            Key(section, small, "32 connections", "with Redis"),
+            more=False,
+        )

@@ -29,12 +29,15 @@ def warm(stage: Stage, target: Target) -> None:
 def measure_closed(
     stage: Stage, section: str, target: Target, connections: int, seconds: int | None = None
 ) -> None:
-    """Measure a closed loop: rate, latency, and the service's processor time an answer."""
+    """Measure a closed loop: rate, latency, and the processor time of an answer.
+
+    That is the service's alone, and with what its Redis used.
+    """
     load = f"{connections} connections" if connections > 1 else "1 connection"
     what = f"{section}: {target.name}, {load}"
 
-    def measure() -> tuple[wrk.Closed, float]:
-        before, recorded = cpu_seconds(target.server.pid), _recorded(target)
+    def measure() -> tuple[wrk.Closed, float, float]:
+        before, recorded = _used(target), _recorded(target)
         found = wrk.run(
             target.server.port,
             target.traffic,
@@ -43,16 +46,18 @@ def measure_closed(
             seed=time.monotonic_ns() % 1_000_000,
             scripts=stage.directory,
         )
-        used = cpu_seconds(target.server.pid) - before
+        after = _used(target)
         _check(stage, what, target, found.answers - found.failed, found.failed, recorded)
-        return found, used / found.answers
+        own, both = (late - early for late, early in zip(after, before, strict=True))
+        return found, own / found.answers, both / found.answers
 
-    found, used = stage.steadily(measure)
+    found, own, both = stage.steadily(measure)
     for metric, unit, value in (
         ("rate", "answers/s", found.rate),
         ("p50", "ms", found.p50 * 1e3),
         ("p99", "ms", found.p99 * 1e3),
-        ("processor", "us/answer", used * 1e6),
+        ("processor", "us/answer", own * 1e6),
+        ("with Redis", "us/answer", both * 1e6),
     ):
         stage.results.add(Key(section, target.name, load, metric), unit, value)
     stage.say(f"{what}: {found.rate:,.0f} answers/s, p50 {found.p50 * 1e3:.3f} ms")
@@ -103,6 +108,15 @@ def peak(stage: Stage, target: Target) -> float:
     if key not in stage.results.figures:
         measure_closed(stage, "closed", target, 32)
     return stage.results.figures[key].median
+
+
+def _used(target: Target) -> tuple[float, float]:
+    """Return the processor seconds used so far: by a target, and together with its Redis."""
+    own = cpu_seconds(target.server.pid)
+    if target.store is None:
+        return own, own
+    with Redis.from_url(target.store.url) as store:
+        return own, own + cpu_seconds(int(store.info("server")["process_id"]))
 
 
 def _recorded(target: Target) -> int:

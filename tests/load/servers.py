@@ -59,13 +59,13 @@ def service(
     *,
     workers: int = 1,
     policy: str = "ensemble",
+    **settings: object,
 ) -> Iterator[Server]:
-    """Run `recsvc serve`; all other settings are the defaults."""
+    """Run `recsvc serve`; all settings that are not named are the defaults."""
     port = free_port()
     command = [str(BIN / "recsvc"), "serve", f"--workers={workers}"]
-    variables = environment(
-        data_dir, port=port, redis_url=store.url, key_prefix=store.prefix, policy=policy
-    )
+    kept = {"redis_url": store.url, "key_prefix": store.prefix}
+    variables = environment(data_dir, port=port, policy=policy, **kept, **settings)
     # Not in the project's directory: a .env there is not ours.
     with _run(command, variables, data_dir, port, cores) as server:
         yield server

@@ -102,6 +102,15 @@ class Stage:
         self.results.unmeasured.append(what)
         self.complain(f"{what} could not be measured: {why}")
 
+    def warn_if_disturbed(self) -> None:
+        """Complain when the machine was busy with something else for most of the time."""
+        canary = self.results.figures.get(_CANARY)
+        if canary is not None and canary.median > _DISTURBED:
+            self.complain(
+                f"the machine was disturbed: a fixed piece of work took {canary.median:.1f} times "
+                "as long as at its best, in the median"
+            )
+
     def _measured(self, measure: Callable[[], T]) -> tuple[float, T]:
         before = self.canary.slowness()
         found = measure()

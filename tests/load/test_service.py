@@ -37,7 +37,8 @@ def serving(valkey: str, directory: Path) -> Iterator[Target]:
     """A service with a table of its own."""
     store = Store(valkey, f"load-{directory.name}")
     store.publish(make_table(TRACKS, users=LISTENERS))
-    with service(ALL, directory, store) as server:
+    # Patient, so that a busy machine makes no answer a degraded one.
+    with service(ALL, directory, store, deadline=10, redis_timeout=10) as server:
         yield Target("ensemble", server, Traffic(0, LISTENERS, TRACKS), store)
 
 

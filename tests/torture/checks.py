@@ -103,11 +103,14 @@ def _repeats(log: Log) -> int:
     """Count tracks that came again in one session, by the order in which players heard them."""
     heard: dict[int, set[int]] = defaultdict(set)
     repeats = 0
-    for call in sorted((c for c in log.calls if c.status == 200), key=lambda c: c.at):
-        if call.message == "last":
-            heard[call.user] = set()
+    answered = [(c.at, c.user, c.message, c) for c in log.calls if c.status == 200]
+    # The end of a session may have been recorded although nobody was told.
+    broken = [(at, user, message, None) for at, user, message in log.broken if message == "last"]
+    for _, user, message, call in sorted([*answered, *broken], key=lambda one: one[0]):
+        if message == "last" or call is None:
+            heard[user] = set()
             continue
-        tracks = heard[call.user]
+        tracks = heard[user]
         tracks.add(call.track)
         repeats += call.answer["track"] in tracks
         tracks.add(call.answer["track"])

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,9 @@ from urllib.parse import urlsplit
 import orjson
 
 __all__ = ["Call", "Http", "Log", "Player", "play"]
+
+
+_NUMBERS = count(time.time_ns())  # of calls, over all logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,8 @@ class Log:
     """Everything that players were told, and what they were not."""
 
     calls: list[Call] = field(default_factory=list)
-    unanswered: int = 0  # calls that broke off
+    broken: list[tuple[float, int, str]] = field(default_factory=list)
+    """Calls that broke off: when they began, the listener, the message."""
     refused: int = 0  # calls for which there was no connection
 
     def of(self, message: str) -> Iterator[Call]:
@@ -48,6 +53,11 @@ class Log:
     def degraded(self) -> list[Call]:
         """The answers that were made without the store."""
         return [c for c in self.of("next") if c.answer["degraded"]]
+
+    @property
+    def unanswered(self) -> int:
+        """How many calls broke off."""
+        return len(self.broken)
 
     def slowest(self) -> float:
         """Return the seconds that the slowest answer took."""
@@ -112,7 +122,6 @@ class Player:
         self.rng = rng
         self.users = users
         self._track = {user: rng.randrange(1000) for user in users}
-        self._calls = 0
 
     async def step(self) -> Call | None:
         """Make one call for one of the listeners; None when it was not answered."""
@@ -124,8 +133,7 @@ class Player:
         self, message: str, user: int, track: int, heard: float, key: str | None = None
     ) -> Call | None:
         """Make a call and note its answer."""
-        self._calls += 1
-        name = f"{user}-{id(self):x}-{self._calls}"
+        name = f"{user}-{next(_NUMBERS)}"
         headers = [f"x-request-id: {name}"] + ([f"idempotency-key: {key}"] if key else [])
         body = orjson.dumps({"track": track, "time": heard})
         started = time.monotonic()
@@ -133,7 +141,7 @@ class Player:
             status, content = await self.http.call("POST", f"/{message}/{user}", body, headers)
         except (OSError, EOFError):
             if self.http.proven:
-                self.log.unanswered += 1
+                self.log.broken.append((started, user, message))
             else:
                 self.log.refused += 1
             return None

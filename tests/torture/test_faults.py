@@ -87,7 +87,7 @@ async def clean(running: Stage) -> Stage:
     """The stage with nothing pending, and a log of its own."""
     await running.settled()
     running.log.calls.clear()
-    running.log.unanswered = 0
+    running.log.broken.clear()
     return running
 
 

@@ -5,9 +5,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
+from redis import Redis
 
+from recsvc.redis.embedded import embedded_server
+from recsvc.redis.keys import Keys
 from tests.processes import Served, recsvc, serve, write_artifact
 from tests.support import small_table
 from tests.torture.conftest import Report
@@ -37,7 +41,10 @@ def served(directory: Path) -> Iterator[Served]:
 
 
 def events(directory: Path) -> int:
-    return len(recsvc(directory, "events").stdout.splitlines())
+    """How many events are stored, those of forgotten listeners too."""
+    with embedded_server(directory) as url, Redis.from_url(url) as client:
+        stored: Any = client.xlen(Keys().events(0))
+    return int(stored)
 
 
 def test_tampered_requests(served: Served, directory: Path, report: Report) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,8 @@ def test_round_trip() -> None:
     model = Source(found, "v1").session_model
     assert model is not None
     assert model.vectors.shape == (4, 4, 4)
-    assert (model.noise, model.discount) == (0.5, pytest.approx(0.8))
+    assert model.noise == 0.5
+    assert model.discount == pytest.approx(0.8)
     for row in range(13):
         assert model.rows[model.places[row]] == row
 
@@ -47,11 +49,13 @@ def test_a_table_may_come_without_one() -> None:
 def with_value(name: str, place: int, value: float) -> Table:
     array = getattr(TABLE, name).copy()
     array[place] = value
-    return replace(TABLE, **{name: array})
+    changed: dict[str, Any] = {name: array}
+    return replace(TABLE, **changed)
 
 
 def with_array(name: str, change: Callable[[Array], Array]) -> Table:
-    return replace(TABLE, **{name: change(getattr(TABLE, name))})
+    changed: dict[str, Any] = {name: change(getattr(TABLE, name))}
+    return replace(TABLE, **changed)
 
 
 def moved_places() -> Table:

@@ -1,7 +1,9 @@
 """The policy `session`: exact propensities, nothing twice, one belief however it came about."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -35,7 +37,9 @@ def heard_of(heard: Heard, source: Source = A) -> Evidence:
     return found
 
 
-def plan(evidence: Evidence = NO_EVIDENCE, *, seed: int = 1, policy: SessionPolicy = POLICY) -> Plan:
+def plan(
+    evidence: Evidence = NO_EVIDENCE, *, seed: int = 1, policy: SessionPolicy = POLICY
+) -> Plan:
     return policy.recall(A, 1, 3, 0.9, Random(seed), evidence, ())[0]
 
 
@@ -53,9 +57,11 @@ def assert_same(one: Belief | None, other: Belief | None, tolerance: float = 1e-
     np.testing.assert_allclose(one.covariance, other.covariance, atol=tolerance)
 
 
-def nothing_heard(tracks: object) -> list[bool]:
-    assert isinstance(tracks, list)
-    return [False] * len(tracks)
+def among(heard: Sequence[int], tracks: Sequence[int]) -> list[bool]:
+    return [track in heard for track in tracks]
+
+
+nothing_heard = partial(among, ())
 
 
 # --- the draw ------------------------------------------------------------------------------------
@@ -91,7 +97,7 @@ def test_when_the_best_turns_out_to_be_heard_another_is_served(exploration: floa
     made = plan(policy=SessionPolicy(exploration, 8))
     tracks = best(made).candidates.tracks
     for gone in range(1, 8):
-        decision = settle(made, None, lambda ts, g=tracks[:gone]: [t in g for t in ts], gone)
+        decision = settle(made, None, partial(among, tracks[:gone]), gone)
         assert decision is not None
         assert decision.track in tracks[gone:]
         assert decision.propensity == pytest.approx(1 / (8 - gone))
@@ -117,10 +123,10 @@ def test_the_best_come_first_and_what_is_foreseen_is_the_models() -> None:
     times *= model.discount ** plays[table.artist]
     times[[7, 10, 13, 2, 20]] = -1.0  # heard, and served
     found = forecast(A, evidence, (20,), 6)
-    assert [one.track for one in found] == np.argsort(-times)[:6].tolist()
-    assert [one.time for one in found] == pytest.approx(np.sort(times)[::-1][:6].tolist())
-    discounts = [model.discount ** int(plays[one.track % 3]) for one in found]
-    assert [one.discount for one in found] == pytest.approx(discounts)
+    assert found.tracks.tolist() == np.argsort(-times)[:6].tolist()
+    assert found.times.tolist() == pytest.approx(np.sort(times)[::-1][:6].tolist())
+    discounts = model.discount ** plays[found.tracks % 3]
+    assert found.discounts == pytest.approx(discounts)
 
 
 def test_nothing_heard_or_just_served_is_offered_until_all_is_heard() -> None:

@@ -183,7 +183,7 @@ def _stamp(path: Path | None) -> tuple[int, int, int] | None:
 def _key_of(headers: Headers) -> bytes | None:
     bearer = None
     for name, value in headers:
-        if name == b"x-api-key":
+        if name == b"x-api-key" and value.strip():
             return value.strip()
         if name == b"authorization":
             scheme, _, token = value.partition(b" ")

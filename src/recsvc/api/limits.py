@@ -1,6 +1,7 @@
 """How much of a caller one worker bears with: how slow, how large, how many at once."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from functools import partial
 from typing import Any, Protocol
 
 __all__ = ["Connection", "Guard", "Limits", "Room"]
+
+_log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 0.01
 _SWEEP_SECONDS = 0.5
@@ -105,12 +108,13 @@ class Guard:
                 self._sweep(now)
 
     def _sweep(self, now: float) -> None:
-        for waiting in (self.receiving, self.idle):
-            for connection in waiting.expired(now):
-                connection.too_slow()
-        for waiting in (self.stalled, self.lingering):
-            for connection in waiting.expired(now):
-                connection.drop()
+        overdue = [one.too_slow for w in (self.receiving, self.idle) for one in w.expired(now)]
+        overdue += [one.drop for w in (self.stalled, self.lingering) for one in w.expired(now)]
+        for give_up in overdue:
+            try:
+                give_up()
+            except Exception:  # one connection's fault must not keep the others open for ever
+                _log.exception("a bug")
 
     def _lighten(self, weight: int, _: Any) -> None:
         self.extra -= weight

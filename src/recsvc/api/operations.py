@@ -63,5 +63,5 @@ async def ready(ctx: Ctx) -> JSONResponse:
     responses=responses(401, 403),
 )
 async def metrics(ctx: Ctx) -> Response:
-    """Return this worker's figures in the text format of Prometheus."""
+    """Return the figures of all workers in the text format of Prometheus."""
     return Response(ctx.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,12 +1,14 @@
 """Why `session` would answer as it would: what moved its belief, and what it expects."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from recsvc.evidence import Evidence
-from recsvc.recommenders.session import Prediction, forecast, walk
+from recsvc.recommenders.session import Forecast, forecast, walk
 from recsvc.recommenders.source import Source
+from recsvc.table import Array
 from recsvc.taste import Belief, SessionModel, predict
 
 __all__ = ["Candidate", "Influence", "Reasons", "reasons"]
@@ -60,12 +62,11 @@ def reasons(
     if model is None or evidence.belief is None:
         return None
     found = forecast(source, evidence, served, count)
-    best = source.table.index(found[0].track) if found else None
-    mood = float(evidence.belief.mean[-1])
+    best = source.table.index(int(found.tracks[0])) if len(found) else None
     return Reasons(
         heard=[] if best is None else _influences(source, model, evidence, best),
-        candidates=[_candidate(model, one) for one in found],
-        typical=_logistic(mood),
+        candidates=_candidates(found),
+        typical=float(_logistic(evidence.belief.mean[-1])),
     )
 
 
@@ -90,12 +91,12 @@ def _expected(model: SessionModel, belief: Belief, row: int) -> float:
     return float(times[0])
 
 
-def _candidate(model: SessionModel, one: Prediction) -> Candidate:
-    low, high = (
-        one.discount * _logistic(one.logit + side * _BAND * one.deviation) for side in (-1, 1)
-    )
-    return Candidate(one.track, one.time, low, high, one.discount)
+def _candidates(found: Forecast) -> list[Candidate]:
+    margins = _BAND * found.deviations
+    low, high = (found.discounts * _logistic(found.logits + side * margins) for side in (-1, 1))
+    columns = (found.tracks, found.times, low, high, found.discounts)
+    return [Candidate(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
 
-def _logistic(logit: float) -> float:
-    return 0.5 + 0.5 * math.tanh(0.5 * logit)  # which no number overflows
+def _logistic(logits: Array) -> Array:
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits))  # which no number overflows

@@ -11,11 +11,12 @@ from recsvc.evidence import NO_EVIDENCE, Evidence
 from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Candidates, Plan, Pool, draw
 from recsvc.recommenders.source import NOTHING, Source
 from recsvc.shortlist import Heard, shortlist
+from recsvc.table import Array
 from recsvc.taste import Belief, SessionModel, predict, prior, update
 
 __all__ = [
     "SESSION",
-    "Prediction",
+    "Forecast",
     "SessionPolicy",
     "Step",
     "believe",
@@ -29,20 +30,23 @@ SESSION = "session"
 _LEAST_EXPLORATION = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What is expected of one candidate.
+@dataclass(frozen=True, slots=True, eq=False)
+class Forecast:
+    """What is expected of the best candidates, the best first; all arrays are `[m]`.
 
-    `time` is what will be heard of it. It is `discount` (for repeats of its artist) times the
-    mean of the logistic of a Gaussian, whose mean is `logit` and whose standard deviation
-    `deviation`.
+    `times` are what will be heard. They are `discounts` (for repeats of the artist) times the
+    mean of the logistic of a Gaussian, whose mean is `logits` and whose standard deviation
+    `deviations`.
     """
 
-    track: int
-    time: float
-    discount: float
-    logit: float
-    deviation: float
+    tracks: Array
+    times: Array
+    discounts: Array
+    logits: Array
+    deviations: Array
+
+    def __len__(self) -> int:
+        return len(self.tracks)
 
 
 class SessionPolicy:
@@ -82,7 +86,7 @@ class SessionPolicy:
         if source.session_model is not None:
             kept = learn(source, evidence, track, time)
             found = forecast(source, kept, served, self.candidates)
-            best = Candidates([one.track for one in found], self._weights(len(found)))
+            best = Candidates(found.tracks.tolist(), self._weights(len(found)))
         offers = (
             (SESSION, best),
             (CONTEXTUAL, source.neighbours(track)),
@@ -174,39 +178,27 @@ def walk(source: Source, evidence: Evidence) -> Iterator[Step]:
         known.add(row)
 
 
-def forecast(
-    source: Source, evidence: Evidence, served: Sequence[int], count: int
-) -> list[Prediction]:
-    """Return the `count` unheard tracks of most predicted time, the best first."""
+def forecast(source: Source, evidence: Evidence, served: Sequence[int], count: int) -> Forecast:
+    """Foresee the `count` unheard tracks of most predicted time."""
     model, table = _model(source), source.table
-    belief = evidence.belief
-    if belief is None:
-        return []
+    belief = evidence.belief or prior(model, None, 0.0)
     rows = _rows(source, evidence)
     plays = np.zeros(len(table.artist_name_offsets) - 1, dtype=np.int64)
     np.add.at(plays, table.artist[rows], 1)
     out = [row for row in map(table.index, served) if row is not None]
     heard = Heard(model.places[np.append(rows, out).astype(np.int64)], plays)
     places = shortlist(model, belief, table.artist, heard, count)
-    found = model.rows[places]
     times, logits, deviations = predict(model, belief, places)
+    found = model.rows[places]
     discounts = model.discount ** plays[table.artist[found]]
     times *= discounts
-    order = np.argsort(-times, kind="stable")
-    return [
-        Prediction(*one)
-        for one in zip(
-            table.tracks[found][order].tolist(),
-            times[order].tolist(),
-            discounts[order].tolist(),
-            logits[order].tolist(),
-            deviations[order].tolist(),
-            strict=True,
-        )
-    ]
+    best = np.argsort(-times, kind="stable")
+    return Forecast(
+        table.tracks[found[best]], times[best], discounts[best], logits[best], deviations[best]
+    )
 
 
-def _rows(source: Source, evidence: Evidence) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _rows(source: Source, evidence: Evidence) -> Array:
     """Return the rows of the tracks heard that the table knows."""
     tracks = source.table.tracks
     if not len(tracks):

@@ -79,9 +79,7 @@ def plant(
     features = directions[track[:, 0]] * first_time[:, None]
     features[:, -1] = 1.0
     opening, spread = model.opening.double().numpy(), model.spread.double().numpy()
-    states = features @ opening.T + rng.multivariate_normal(
-        np.zeros(len(spread)), spread, sessions
-    )
+    states = features @ opening.T + rng.multivariate_normal(np.zeros(len(spread)), spread, sessions)
     logits = np.einsum("sk,slk->sl", states, directions[track]) + model.offsets.numpy()[track]
     logits += rng.normal(0.0, np.sqrt(model.noise), logits.shape)
     played = artist[track]
@@ -108,12 +106,14 @@ def arrange(tracks: list[list[int]], times: list[list[float]], valid: int = 0) -
 def rows_of(observed: Observations) -> Rows:
     """Observations as the E step takes them."""
     counts = np.bincount(observed.session, minlength=observed.count)
-    columns = (observed.session, observed.track, observed.time, observed.plays)
     return Rows(
-        *map(torch.from_numpy, columns),
-        torch.from_numpy(observed.first),
-        torch.from_numpy(observed.first_time),
-        torch.from_numpy(np.cumsum(counts)),
+        session=torch.from_numpy(observed.session),
+        track=torch.from_numpy(observed.track),
+        time=torch.from_numpy(observed.time),
+        plays=torch.from_numpy(observed.plays),
+        first=torch.from_numpy(observed.first),
+        first_time=torch.from_numpy(observed.first_time),
+        ends=torch.from_numpy(np.cumsum(counts)),
     )
 
 

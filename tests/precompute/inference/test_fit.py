@@ -28,7 +28,7 @@ def fitted() -> Parameters:
 
 
 def foreseen(model: Parameters) -> tuple[Array, Array]:
-    """Of held-out sessions: the logits foreseen after 8 tracks of those after, and the true ones."""
+    """Of held-out sessions: the logits foreseen of what comes after 8 tracks, and the true ones."""
     world = World(model, WORLD.catalogue, WORLD.sessions, WORLD.states)
     served, observed = serving(world), WORLD.observe()
     found, true = [], []
@@ -82,7 +82,7 @@ def likelihood(model: Parameters) -> float:
         covariance += np.diag([r for _, _, r in told])
         _, size = np.linalg.slogdet(covariance)
         total -= 0.5 * (error @ np.linalg.solve(covariance, error) + size)
-    return total / HELD.sum()
+    return float(total / HELD.sum())
 
 
 def test_every_pass_explains_held_out_sessions_better() -> None:

@@ -54,15 +54,15 @@ def test_by_hand() -> None:
             expected, _, _ = predict(PERFECT, belief, PERFECT.places[[track]])
             foreseen.append(float(expected[0]) * 0.8**plays)
             belief = update(PERFECT, belief, track, time, plays)
-    heard = np.array([0.2, 0.6, 1.0])
+    came = np.array([0.2, 0.6, 1.0])
     found = assess(PERFECT, observed, seed=0)
     assert found is not None
     assert (found.rows, len(found.calibration)) == (3, 3)
-    assert found.mse == pytest.approx(np.mean((heard - foreseen) ** 2), abs=1e-5)
-    assert found.constant_mse == pytest.approx(heard.var())
-    losses = -(heard * np.log(foreseen) + (1 - heard) * np.log1p(-np.array(foreseen)))
+    assert found.mse == pytest.approx(np.mean((came - foreseen) ** 2), abs=1e-5)
+    assert found.constant_mse == pytest.approx(came.var())
+    losses = -(came * np.log(foreseen) + (1 - came) * np.log1p(-np.array(foreseen)))
     assert found.log_loss == pytest.approx(losses.mean(), abs=1e-4)
-    told = sorted(zip(foreseen, heard.tolist(), strict=True))
+    told = sorted(zip(foreseen, came.tolist(), strict=True))
     np.testing.assert_allclose(found.calibration, told, atol=1e-5)
 
 
