@@ -7,6 +7,9 @@ from precompute.inference.observations import Array
 __all__ = ["arrange"]
 
 
+_SAMPLE = 4096  # rows from which a direction is told
+
+
 def arrange(vectors: Array, size: int) -> Array:
     """Return the rows of `vectors` `[n, k]` leaf by leaf, `[leaves * size]` int32.
 
@@ -27,9 +30,10 @@ def _cut(vectors: Array, order: Array, size: int) -> None:
     if leaves <= 1:
         return
     middle = leaves // 2 * size
-    centred = vectors[order] - vectors[order].mean(axis=0)
+    sample = vectors[order[:: -(-len(order) // _SAMPLE)]]
+    centred = sample - sample.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)
     axis = axes[:, -1] * (1.0 if axes[:, -1].sum() >= 0 else -1.0)
-    order[:] = order[np.argpartition(centred @ axis, middle - 1)]
+    order[:] = order[np.argpartition(vectors[order] @ axis, middle - 1)]
     _cut(vectors, order[:middle], size)
     _cut(vectors, order[middle:], size)

@@ -152,6 +152,7 @@ class GuardedSessions:
         """Remove everything held on a listener."""
         await self._caught_up(user)
         receipt = await self._ask(self.store.erase, user)
+        self.recovery.journal.append(pack(_forgetting(user, receipt)))
         self.memory.forget(self.memory.place(user, self._clock()))
         return receipt
 
@@ -277,6 +278,13 @@ class GuardedSessions:
             await asyncio.sleep(_LOOK)
             place = self.memory.place(user, self._clock())
         return place
+
+
+def _forgetting(user: int, receipt: Receipt) -> Record:
+    """Note an erasure: a store that loses it must not remember the listener."""
+    event = {"id": "", "message": "forget", "timestamp": receipt.at, "user": user, "track": 0}
+    nothing = {"time": 0.0, "policy": "", "table_version": "", "request_id": ""}
+    return Record(event | nothing, known=True, field="", track=None, entry=receipt.entry)
 
 
 def _record(claim: Claim, claimed: Claimed) -> Record:

@@ -165,11 +165,15 @@ NOT_RECALLED = Recalled(0, None, b"")
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What an erasure removed; `at` is the time of the mark in the events, in Unix ms."""
+    """What an erasure removed; `at` is the time of the mark in the events, in Unix ms.
+
+    `entry` is where in the stream that mark is.
+    """
 
     session: bool
     listened: int
     at: int
+    entry: str = ""
 
 
 class Sessions(Protocol):

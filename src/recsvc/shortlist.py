@@ -16,7 +16,7 @@ __all__ = ["Heard", "shortlist"]
 
 Array = npt.NDArray[Any]
 
-_TRACKS = 768  # looked at, at least
+_TRACKS = 1024  # looked at, at least
 _HEARD_A_LEAF = 6  # a further leaf for so many tracks heard, which the best leaves have lost
 
 

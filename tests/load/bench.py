@@ -19,7 +19,6 @@ import typer
 from redis import Redis
 from rich.console import Console
 
-from recsvc.redis.embedded import embedded_server
 from recsvc.settings import Settings
 from tests.load import plot, wrk
 from tests.load.capacity import measure_batch, measure_memory, measure_start, measure_workers
@@ -30,6 +29,7 @@ from tests.load.machine import Canary, Cores, describe, on
 from tests.load.micro import measure_micro
 from tests.load.render import show
 from tests.load.rivals import measure_rivals
+from tests.load.servers import valkey
 from tests.load.stage import Pace, Stage
 
 __all__ = ["app"]
@@ -125,15 +125,13 @@ def _measure(
     """Measure the sections, as far as the time allows; return what the machine is."""
     with (
         tempfile.TemporaryDirectory(prefix="recsvc-bench-") as name,
-        embedded_server(Path(name)) as valkey,
+        valkey(Path(name)) as url,
     ):
         machine = describe(cores) | {
-            "valkey": _server_version(valkey),
+            "valkey": _server_version(url),
             "load generator": "wrk" if wrk.which() else "our own; wrk is not installed",
         }
-        stage = Stage(
-            Path(name), valkey, cores, Canary(cores.all), pace, policies, results, console
-        )
+        stage = Stage(Path(name), url, cores, Canary(cores.all), pace, policies, results, console)
         try:
             with _within(_LIMIT):
                 _play(stage, sections)

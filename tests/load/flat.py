@@ -9,12 +9,11 @@ from contextlib import ExitStack
 
 from redis import Redis
 
-from recsvc.redis.embedded import embedded_server
 from recsvc.redis.keys import Keys
 from tests.load.figures import Key
 from tests.load.measures import measure_closed, warm
 from tests.load.seeding import copy_session, make_session
-from tests.load.servers import service
+from tests.load.servers import service, valkey
 from tests.load.stage import Stage, Target
 from tests.load.store import Store
 from tests.load.synthetic import make_table
@@ -92,7 +91,7 @@ def measure_listeners(stage: Stage) -> None:
         for listeners in (_SMALLEST, many):
             directory = stage.directory / f"listeners-{listeners}"
             directory.mkdir()
-            url = stack.enter_context(embedded_server(directory))
+            url = stack.enter_context(valkey(directory))
             store = Store(url, "bench")
             store.publish(table)
             running = service(stage.cores.service, directory, store)

@@ -9,7 +9,7 @@ from recsvc.redis.keys import Keys
 from tests.load import wrk
 from tests.load.figures import Key
 from tests.load.generator import Load, Outcome, closed_loop, open_loop
-from tests.load.procfs import cpu_seconds
+from tests.load.procfs import cpu_seconds, tree
 from tests.load.stage import Stage, Target
 
 __all__ = ["measure_closed", "measure_open", "measure_single", "peak", "warm"]
@@ -112,7 +112,7 @@ def peak(stage: Stage, target: Target) -> float:
 
 def _used(target: Target) -> tuple[float, float]:
     """Return the processor seconds used so far: by a target, and together with its Redis."""
-    own = cpu_seconds(target.server.pid)
+    own = cpu_seconds(*tree(target.server.pid))
     if target.store is None:
         return own, own
     with Redis.from_url(target.store.url) as store:

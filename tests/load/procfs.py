@@ -17,9 +17,9 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process and its living descendants have used."""
-    return sum(_ticks(process) for process in tree(pid)) / _TICK
+def cpu_seconds(*pids: int) -> float:
+    """Return the processor time that some processes have used, their children not included."""
+    return sum(_ticks(process) for process in pids) / _TICK
 
 
 def pss_bytes(pid: int) -> int:

@@ -12,12 +12,15 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from redis import Redis
+
+from recsvc.redis.embedded import embedded_server
 from tests.load.errors import LoadError
 from tests.load.machine import on
 from tests.load.store import Store
 from tests.processes import BIN, environment, free_port
 
-__all__ = ["Server", "ceiling", "classical", "service"]
+__all__ = ["Server", "ceiling", "classical", "service", "valkey"]
 
 ROOT = Path(__file__).parents[2]
 _PATIENCE = 90.0  # seconds for a start; a table of a million tracks may be in it
@@ -30,6 +33,19 @@ class Server:
     port: int
     pid: int
     seconds: float
+
+
+@contextmanager
+def valkey(directory: Path) -> Iterator[str]:
+    """Run the embedded server and yield its URL.
+
+    It never rewrites its append-only file, which would fall into one round and not into
+    the next.
+    """
+    with embedded_server(directory) as url:
+        with Redis.from_url(url) as server:
+            server.config_set("auto-aof-rewrite-percentage", 0)
+        yield url
 
 
 @contextmanager

@@ -127,6 +127,8 @@ class Player:
         """Make one call for one of the listeners; None when it was not answered."""
         user = self.rng.choice(self.users)
         message = "last" if self.rng.random() < 0.01 else "next"
+        if self.rng.random() < 0.02:
+            self.http.close()  # the next connection may lead to another worker
         return await self.ask(message, user, self._track[user], round(self.rng.random(), 3))
 
     async def ask(

@@ -1,6 +1,7 @@
 """The stage of the faults: a store, a proxy before it, and a service that knows only the proxy."""
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -32,6 +33,7 @@ class Stage:
     proxy: Proxy
     served: Served
     logs: Path
+    workers_count: int = 1
     log: Log = field(default_factory=Log)
 
     @property
@@ -48,9 +50,21 @@ class Stage:
         return self.logs.read_text().splitlines()
 
     def metric(self, name: str) -> float:
-        """Return a figure, summed over its labels."""
+        """Return a figure of a worker, summed over its labels; of several the largest."""
+        return max(self._metric(name) for _ in range(1 if self.workers_count == 1 else 8))
+
+    def _metric(self, name: str) -> float:
+        # A new connection each time, so any of the workers may answer.
         lines = httpx.get(f"{self.served.url}/metrics").text.splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    def cpu(self) -> float:
+        """Return the seconds of CPU time that the service and its workers have used."""
+        ticks = 0
+        for pid in (self.served.process.pid, *self.workers()):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     async def until(self, condition: Callable[[], bool], seconds: float = 15.0) -> float:
         """Wait for a condition; return the seconds that it took."""
@@ -102,7 +116,7 @@ def workers_of(process: int) -> list[int]:
 
 
 @contextmanager
-def stage(table: Table = TABLE, **settings: object) -> Iterator[Stage]:
+def stage(table: Table = TABLE, *, workers: int = 1, **settings: object) -> Iterator[Stage]:
     """Set a store, a proxy and a service up."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -117,6 +131,11 @@ def stage(table: Table = TABLE, **settings: object) -> Iterator[Stage]:
             )
             assert published.returncode == 0, published.stderr
             with serve(
-                directory, stderr=logs, redis_url=between.url, table_poll=0.5, **settings
+                directory,
+                stderr=logs,
+                redis_url=between.url,
+                table_poll=0.5,
+                workers=workers,
+                **settings,
             ) as served:
-                yield Stage(directory, url, between, served, directory / "log.txt")
+                yield Stage(directory, url, between, served, directory / "log.txt", workers)

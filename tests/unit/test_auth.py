@@ -7,6 +7,7 @@ import pytest
 from recsvc.api.auth import Keyring, Role, make_key, parse
 from recsvc.api.problems import ProblemError
 from recsvc.errors import AccessError
+from recsvc.settings import Settings
 
 READ, READ_ENTRY = make_key(Role.READ, "desk")
 PLAY, PLAY_ENTRY = make_key(Role.PLAY, "phone")
@@ -128,3 +129,9 @@ def test_a_file_of_keys_is_read_again_when_it_changes(tmp_path: Path) -> None:
     replacement.write_text("# nobody\n")
     replacement.replace(file)
     assert status(keyring, given(new), Role.PLAY) == 401, "an empty one lets nobody in"
+
+
+def test_no_setting_that_is_secret_is_printed() -> None:
+    secrets = {"admin_key": "secret-1", "api_keys": "secret-2", "redis_url": "redis://u:secret-3@h"}
+    settings = Settings.model_validate(secrets)
+    assert "secret-" not in repr(settings) + str(settings) + repr(settings.model_dump())

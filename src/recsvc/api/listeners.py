@@ -149,7 +149,8 @@ async def erase(user: schemas.PathId, ctx: Ctx) -> JSONResponse:
     ctx.tables.forgotten.note(user, receipt.at)
     ctx.tables.withhold()
     found = receipt.session or receipt.listened > 0 or personal
-    return JSONResponse({"user": user, "found": found, **asdict(receipt), "personal": personal})
+    shown = {"session": receipt.session, "listened": receipt.listened, "at": receipt.at}
+    return JSONResponse({"user": user, "found": found, **shown, "personal": personal})
 
 
 async def answer_next(

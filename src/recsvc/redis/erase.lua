@@ -3,7 +3,8 @@
 --
 -- KEYS   as in claim.lua, then who has been forgotten (scored by when, in ms)
 -- ARGV   listener, events_max
--- Returns {1 if there was a session, else 0; how many tracks it had heard; when, in ms}.
+-- Returns {1 if there was a session, else 0; how many tracks it had heard; when, in ms; the
+--         stream entry of the mark}.
 
 local session, listened, order, events, idem, idem_before, forgotten = unpack(KEYS)
 local user, events_max = ARGV[1], ARGV[2]
@@ -16,6 +17,6 @@ local found = redis.call('DEL', session)
 local clock = redis.call('TIME')
 local now = string.format('%d', clock[1] * 1000 + math.floor(clock[2] / 1000))
 redis.call('ZADD', forgotten, now, user)
-redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event',
+local entry = redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event',
   '{"timestamp":' .. now .. ',"message":"forget","user":' .. user .. '}')
-return {found, heard, tonumber(now)}
+return {found, heard, tonumber(now), entry}

@@ -36,9 +36,17 @@ async def read_events(client: Client, keys: Keys) -> AsyncIterator[bytes]:
 
 
 def _is_forgotten(entry: bytes, event: bytes, forgotten: dict[int, int]) -> bool:
-    """Tell whether an event was written, or had happened, before its listener was forgotten."""
+    """Tell whether an event stands before the mark of its listener, and note the mark.
+
+    The mark was written at that time or just before, so what was written later is after it.
+    In the same millisecond the order of the stream tells: `forgotten` loses who is past it.
+    """
     read = orjson.loads(event)
-    until = forgotten.get(read["user"])
-    if until is None or read["message"] == "forget":
+    user, until = read["user"], forgotten.get(read["user"])
+    if until is None:
         return False
-    return int(entry.partition(b"-")[0]) <= until or bool(read["timestamp"] <= until)
+    if read["message"] == "forget":
+        if read["timestamp"] == until:
+            del forgotten[user]
+        return False
+    return int(entry.partition(b"-")[0]) <= until

@@ -1,8 +1,8 @@
 -- Records what was answered without this server, or what it has lost, in one step.
 -- `heard.lua` comes before it.
 --
--- KEYS   events stream, marks, who has been forgotten, then of each record the keys of claim.lua but for the stream:
---        session hash, listened set, listened order, idempotency now, before
+-- KEYS   events stream, marks, who has been forgotten, then of each record the keys of claim.lua
+--        but for the stream: session hash, listened set, listened order, idempotency now, before
 -- ARGV   mark, session ttl in ms, events_max, idempotency ttl in ms, then of each record,
 --        from FIRST on, what its first line below unpacks; tracks are 8 bytes each
 -- A record is written once however often it comes: its number is above the mark only once.
@@ -10,7 +10,7 @@
 
 local events, marks, forgotten = KEYS[1], KEYS[2], KEYS[3]
 local mark, ttl, events_max, idem_ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local FIRST, RECORD, OWN_KEYS = 5, 19, 5
+local FIRST, RECORD, OWN_KEYS = 5, 20, 5
 local KEPT = 7 * 24 * 3600 * 1000 -- ms for which a mark is remembered
 
 local clock = redis.call('TIME')
@@ -37,16 +37,28 @@ local function add_event(event, id, position, rest)
     .. rest .. '}')
 end
 
+-- As erase.lua does it. What of the listener was written again is before this mark too.
+local function forget(user, keys)
+  redis.call('DEL', unpack(keys))
+  redis.call('ZADD', forgotten, string.format('%d', now), user)
+  redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', '{"timestamp":'
+    .. string.format('%d', now) .. ',"message":"forget","user":' .. user .. '}')
+end
+
 local function write(r, first_key)
-  local number, entry, orphan, reported, time, known, at, fresh, own, own_position, choice,
-    recommender, propensity, fallback, policy, version, field, answer, event =
-    unpack(ARGV, r, r + RECORD - 1)
+  local number, message, entry, orphan, reported, time, known, written_at, fresh, own,
+    own_position, choice, recommender, propensity, fallback, policy, version, field, answer,
+    event = unpack(ARGV, r, r + RECORD - 1)
   local session, listened, order, idem, idem_before = unpack(KEYS, first_key, first_key + 4)
-  at = tonumber(at)
-  local asked = redis.call('ZSCORE', forgotten, string.match(session, '%d+$'))
-  if asked and at <= tonumber(asked) then return 0 end -- who is forgotten does not come back
+  local at, user = tonumber(written_at), string.match(session, '%d+$')
 
   if entry ~= '' and stored_or_trimmed(entry) then return 0 end
+  if message == 'forget' then
+    forget(user, {session, listened, order, idem, idem_before})
+    return 1
+  end
+  local asked = redis.call('ZSCORE', forgotten, user)
+  if asked and at <= tonumber(asked) then return 0 end -- who is forgotten does not come back
   if orphan ~= '' then
     redis.call('XDEL', events, orphan) -- an answer to the same call that nobody got
   elseif field ~= '' and (redis.call('HEXISTS', idem, field) == 1
@@ -79,9 +91,9 @@ local function write(r, first_key)
       if heard then redis.call('HSET', session, 'heard', heard) end
       if latest <= at then
         redis.call('HSET', session, 'recommender', recommender, 'track', decimal(reported),
-          'time', time, 'served', served, 'at', ARGV[r + 6], 'policy', policy, 'table', version)
+          'time', time, 'served', served, 'at', written_at, 'policy', policy, 'table', version)
       end
-      if not stored then redis.call('HSET', session, 'started', ARGV[r + 6]) end
+      if not stored then redis.call('HSET', session, 'started', written_at) end
       if redis.call('PTTL', session) < left then
         for _, key in ipairs({session, listened, order}) do redis.call('PEXPIRE', key, left) end
       end

@@ -92,7 +92,8 @@ class RedisReplay:
         for number, record in records:
             keys += self._own_keys(record.event["user"])
             orphan = orphans.get(record.event["id"], "")
-            arguments += [number, record.entry, orphan, *_arguments(record)]
+            arguments += [number, record.event["message"], record.entry, orphan]
+            arguments += _arguments(record)
         written: int = await self._replay.run(self.caller, keys, arguments)
         return written
 

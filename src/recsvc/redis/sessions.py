@@ -160,10 +160,10 @@ class RedisSessions:
         """
         keys = self.keys.of_session(user, self._window())
         forgotten = self.keys.forgotten(user % self.keys.partitions)
-        session, listened, at = await self._erase.run(
+        session, listened, at, entry = await self._erase.run(
             self.caller, [*keys, forgotten], [user, self.events_max]
         )
-        return Receipt(session=bool(session), listened=listened, at=at)
+        return Receipt(bool(session), listened, at, entry.decode())
 
     async def ping(self) -> None:
         """Return if the store answers, and takes what is written to it."""
