@@ -1,10 +1,10 @@
 """When to stop asking a store that does not answer, and when to ask again.
 
-    closed ── `failures` in a row ──> open ── a probe succeeded, `close` ──> closed
+    closed ── `failures` in a row ──> suspicion ── a probe failed, `open` ──> open
+    open ── a probe succeeded, `close` ──> closed
 
 While it is open nobody asks but one probe at a time, after pauses that double up to
-`longest` and are spread at random, so that many workers do not knock in step. The first
-probe comes at once: what looked like an outage may have been a stall of our own.
+`longest` and are spread at random, so that many workers do not knock in step.
 """
 
 from random import Random

@@ -70,6 +70,7 @@ class GuardedSessions:
         self._monotonic = monotonic
         self._closed_at = 0.0
         self._why = ""
+        self._suspicion = ""
         self._reported = False
         self._wake = asyncio.Event()
 
@@ -175,6 +176,8 @@ class GuardedSessions:
         """Probe while the store is away, catch up when it is back; cancel to stop."""
         while True:
             try:
+                if self._suspicion:
+                    await self._verify()
                 if self.breaker.is_open:
                     await asyncio.sleep(self.breaker.pause())
                     await self._try_to_close()
@@ -232,8 +235,20 @@ class GuardedSessions:
         _log.warning("Redis is away, the tables in memory answer: %s", why)
 
     def _failed(self, why: str) -> None:
-        if self.breaker.failed():
+        if self.breaker.failed() and not self.breaker.is_open:
+            self._suspicion = why
+            self._wake.set()
+
+    async def _verify(self) -> None:
+        """Find out whether it is the store that failed, or a stall of our own."""
+        why, self._suspicion = self._suspicion, ""
+        try:
+            async with asyncio.timeout(self.patience):
+                await self.store.ping()
+        except (TimeoutError, StoreUnavailableError):
             self._open(why)
+        else:
+            self.breaker.succeeded()
 
     def _open(self, why: str) -> None:
         """Stop asking the store; to be on the safe side, all it learned lately is in doubt."""

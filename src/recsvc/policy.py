@@ -13,6 +13,7 @@ among the unheard decides. Either way a track's chance is its share of the unhea
 weight. That share is the propensity.
 """
 
+import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +65,9 @@ MAX_NEIGHBOURS = 70
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.int64]
+
+_DOUBLE = struct.Struct("<d")
+_INT64, _FLOAT64 = np.dtype("<i8"), np.dtype("<f8")  # made anew from a name each time
 
 
 # --- the rules that build the neighbour table ---------------------------------------------------
@@ -125,18 +129,18 @@ class Candidates:
     """What one recommender may serve: tracks with positive weights, in a fixed order.
 
     Ids and weights are sequences or arrays `[k]`. Immutable by convention, and shared by all
-    requests that ask the same question; `packed` is the form that Redis gets. Most are made
-    to be packed and drawn from, so only the sums of the weights are made at once.
+    requests that ask the same question. Many are made only to be drawn from and packed, so
+    lists of them are made when they are asked for. `packed` is room for the form that Redis
+    gets.
     """
 
-    __slots__ = ("_tracks", "_weights", "cumulative", "packed", "total")
+    __slots__ = ("_ids", "_weights", "cumulative", "packed", "total")
 
     def __init__(self, tracks: Sequence[int] | Ids, weights: Sequence[float] | Floats) -> None:
-        self._tracks = tracks
-        self._weights = weights
-        sums = np.add.accumulate(np.asarray(weights, dtype=np.float64))
+        self._ids = np.asarray(tracks, _INT64)
+        self._weights = np.asarray(weights, _FLOAT64)
         # Not a list: thousands of these are kept, and the garbage collector looks into lists.
-        self.cumulative = array("d", sums.tobytes())
+        self.cumulative = array("d", np.add.accumulate(self._weights).tobytes())
         self.total = self.cumulative[-1] if self.cumulative else 0.0
         self.packed: bytes | None = None
 
@@ -144,14 +148,16 @@ class Candidates:
         return len(self.cumulative)
 
     @property
-    def tracks(self) -> Sequence[int]:
+    def tracks(self) -> list[int]:
         """The ids."""
-        return self._tracks.tolist() if isinstance(self._tracks, np.ndarray) else self._tracks
+        found: list[int] = self._ids.tolist()
+        return found
 
     @property
-    def weights(self) -> Sequence[float]:
-        """The weights, none of which is zero."""
-        return self._weights.tolist() if isinstance(self._weights, np.ndarray) else self._weights
+    def weights(self) -> list[float]:
+        """The weights."""
+        found: list[float] = self._weights.tolist()
+        return found
 
     def pick(self, chance: float) -> int:
         """Return the index that `chance` picks in proportion to the weights; -1 of none."""
@@ -161,9 +167,7 @@ class Candidates:
 
     def pack(self) -> tuple[bytes, bytes]:
         """Return the ids as int64, and the weights and their sum as float64, little-endian."""
-        ids = np.asarray(self._tracks, dtype="<i8").tobytes()
-        weights = np.asarray(self._weights, dtype="<f8").tobytes()
-        return ids, weights + np.float64(self.total).tobytes()
+        return self._ids.tobytes(), self._weights.tobytes() + _DOUBLE.pack(self.total)
 
 
 @value

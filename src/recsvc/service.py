@@ -29,7 +29,7 @@ __all__ = ["Answer", "Observer", "Service", "Tables"]
 
 T = TypeVar("T")
 
-_PATIENCE = 0.7  # of the deadline; the rest is for an answer without the store, and its event
+_PATIENCE = 0.8  # of the deadline; the rest is for an answer without the store, and its event
 
 
 class Tables(Protocol):

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recsvc.values import value
+
 __all__ = ["MAX_ID", "SESSION_ARRAYS", "Array", "Row", "Table", "Text", "empty"]
 
 MAX_ID = 2**63 - 1
@@ -29,7 +31,7 @@ SESSION_ARRAYS = (
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Row:
     """A run of track indices with their weights: `[k]` int32 and `[k]` float32."""
 
@@ -213,6 +215,10 @@ def empty() -> Table:
 
 
 def _find(ids: memoryview, wanted: int) -> int | None:
+    # Most catalogues number their tracks one after the other.
+    guess = wanted - ids[0] if len(ids) else -1
+    if 0 <= guess < len(ids) and ids[guess] == wanted:
+        return guess
     position = bisect_left(ids, wanted)
     if position < len(ids) and ids[position] == wanted:
         return position

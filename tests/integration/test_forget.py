@@ -17,9 +17,8 @@ from recsvc.redis.events import read_events
 from recsvc.redis.keys import Keys
 from recsvc.redis.replay import RedisReplay
 from recsvc.redis.sessions import RedisSessions
-from tests.integration.test_replay import record
 from tests.processes import recsvc, serve, write_artifact
-from tests.support import claim, command, small_table, three_pools
+from tests.support import claim, command, record, small_table, three_pools
 
 REPORT = {"track": 3, "time": 0.5}
 LISTENER = 1  # one of the two with a personal list

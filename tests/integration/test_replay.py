@@ -11,6 +11,7 @@ from recsvc.policy import CATALOGUE, Plan, Sample
 from recsvc.record import Record, pack, unpack
 from recsvc.redis.caller import Caller
 from recsvc.redis.commands import Client
+from recsvc.redis.events import read_events
 from recsvc.redis.keys import Keys
 from recsvc.redis.replay import RedisReplay
 from recsvc.redis.sessions import RedisSessions
@@ -238,6 +239,27 @@ async def test_what_a_long_stream_has_dropped_is_not_lost(
     await command(client, "XDEL", keys.events(0), rest[-1].entry)
     short = RedisReplay(caller, keys, session_ttl=60, idempotency_ttl=60, events_max=2)
     assert await short.write("recent", [(2, rest[-1])]) == 1
+
+
+async def test_a_lost_erasure_is_made_again(
+    client: Client, keys: Keys, replay: RedisReplay, sessions: RedisSessions
+) -> None:
+    kept = await acknowledged(sessions, 3)
+    receipt = await sessions.erase(1)
+    await command(client, "XDEL", keys.events(0), receipt.entry, kept[-1].entry)  # a crash
+    await command(client, "DEL", keys.forgotten(0))
+    await acknowledged(sessions, 2, first=3)
+
+    nothing = {"time": 0.0, "policy": "", "table_version": "", "request_id": "", "id": ""}
+    event = {"message": "forget", "timestamp": receipt.at, "user": 1, "track": 0, **nothing}
+    forgetting = Record(event, known=True, field="", track=None, entry=receipt.entry)
+    numbered = list(enumerate([*kept, forgetting], 1))
+    assert await replay.lost(numbered) == numbered[2:]
+    assert await replay.write("recent", numbered[2:]) == 2
+    assert await sessions.read(1) is None
+    assert [line async for line in read_events(client, keys) if b'"forget"' not in line] == []
+    late = record(11, at=receipt.at - 1)
+    assert await replay.write("spool", [(1, late)]) == 0  # it does not come back
 
 
 async def test_a_count_made_with_another_catalogue_is_made_anew(

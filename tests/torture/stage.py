@@ -50,11 +50,7 @@ class Stage:
         return self.logs.read_text().splitlines()
 
     def metric(self, name: str) -> float:
-        """Return a figure of a worker, summed over its labels; of several the largest."""
-        return max(self._metric(name) for _ in range(1 if self.workers_count == 1 else 8))
-
-    def _metric(self, name: str) -> float:
-        # A new connection each time, so any of the workers may answer.
+        """Return a figure, summed over its labels."""
         lines = httpx.get(f"{self.served.url}/metrics").text.splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
@@ -75,9 +71,12 @@ class Stage:
             await asyncio.sleep(0.01)
         return loop.time() - started
 
-    async def settled(self) -> float:
-        """Wait until everything spooled is in the store; return the seconds that it took."""
-        return await self.until(lambda: self.metric("recsvc_spool_behind_bytes") == 0)
+    async def settled(self) -> None:
+        """Wait until everything spooled is in the store."""
+        for _ in range(self.workers_count):
+            await self.until(lambda: self.metric("recsvc_spool_behind_bytes") == 0)
+            if self.workers_count > 1:
+                await asyncio.sleep(1.1)  # the figures of the others may be a second old
 
     async def verdict(self) -> Verdict:
         """Compare what players were told with what is in the store."""

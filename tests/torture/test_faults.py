@@ -13,6 +13,7 @@ import pytest
 from recsvc.redis.connection import connect
 from tests.support import command
 from tests.torture.conftest import Report
+from tests.torture.players import Log
 from tests.torture.proxy import Cut, Fault, Freeze, Refuse, Slow, Throttle
 from tests.torture.stage import Stage, stage
 
@@ -20,7 +21,13 @@ Provoke = Callable[[Stage], AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Stage]:
+def one() -> Iterator[Stage]:
+    with stage() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Stage]:
     with stage(workers=2) as running:
         yield running
 
@@ -82,31 +89,23 @@ FAULTS = {
 }
 
 
-@pytest.fixture
-async def clean(running: Stage) -> Stage:
-    """The stage with nothing pending, and a log of its own."""
-    await running.settled()
-    running.log.calls.clear()
-    running.log.broken.clear()
-    return running
-
-
 @pytest.mark.parametrize("name", FAULTS)
-async def test_quick(clean: Stage, name: str, report: Report) -> None:
-    await _provoke(clean, name, report, outage=0.6, players=4)
+async def test_quick(one: Stage, name: str, report: Report) -> None:
+    await _provoke(one, name, report, outage=0.6, players=4)
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("name", FAULTS)
-async def test_long(clean: Stage, name: str, report: Report) -> None:
-    await _provoke(clean, name, report, outage=12.0, players=32)
+async def test_long(two: Stage, name: str, report: Report) -> None:
+    await _provoke(two, name, report, outage=12.0, players=32)
 
 
 async def _provoke(
     running: Stage, name: str, report: Report, *, outage: float, players: int
 ) -> None:
     first = 1_000_000 * (1 + list(FAULTS).index(name)) + (500_000 if outage > 1 else 0)
-    lines = len(running.logged())
+    await running.settled()
+    running.log, lines = Log(), len(running.logged())
     async with running.playing(players=players, first=first):
         calm = await _price(running, outage / 2)
         provoked = FAULTS[name](running)
@@ -116,12 +115,12 @@ async def _provoke(
         health = await asyncio.to_thread(_health, running)
         await asyncio.to_thread(provoked.__exit__, None, None, None)
         ended = time.monotonic()
-        back = await running.until(lambda: running.metric("recsvc_store_away") == 0)
+        await running.until(lambda: running.metric("recsvc_store_away") == 0)
         await asyncio.sleep(0.3)
     await running.settled()
     verdict = await running.verdict()
     late = [c.at + c.took - ended for c in running.log.degraded if c.at > ended]
-    recovery = max([back, *late])
+    recovery = max([0.0, *late])
     logged = len(running.logged()) - lines
     report(
         f"Redis {name}",

@@ -9,7 +9,7 @@ same function for both.
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
@@ -25,10 +25,11 @@ __all__ = ["App"]
 
 _log = logging.getLogger(__name__)
 
-_JSON = b"application/json"
-_PROBLEM = b"application/problem+json"
-_ROUTES = {"/next/": "/next/{user}", "/last/": "/last/{user}"}
-_ANSWERS = {"/next/{user}": answer_next, "/last/{user}": answer_last}
+_JSON = (b"content-type", b"application/json")
+_PROBLEM = (b"content-type", b"application/problem+json")
+_HOT = {"/next/": ("/next/{user}", answer_next), "/last/": ("/last/{user}", answer_last)}
+
+Headers = list[tuple[bytes, bytes]]
 
 
 class App(FastAPI):
@@ -38,58 +39,59 @@ class App(FastAPI):
         """Answer a hot call, or pass the request on."""
         if scope["type"] == "http" and scope["method"] == "POST":
             path: str = scope["path"]
-            route, user = _ROUTES.get(path[:6]), path[6:]
-            if route is not None and _is_id(user):
-                await _respond(self.state.context, route, int(user), scope, receive, send)
+            hot = _HOT.get(path[:6])
+            if hot is not None and _is_id(path[6:]):
+                route, answer = hot
+                await _respond(
+                    self.state.context, route, answer, int(path[6:]), scope, receive, send
+                )
                 return
         await super().__call__(scope, receive, send)
 
 
-@dataclass(slots=True)
-class _Headers:
-    """The headers that a hot call looks at."""
-
-    length: int = 0
-    key: str | None = None
-    request_id: str = ""
-
-
 async def _respond(
-    ctx: Context, route: str, user: int, scope: Scope, receive: Receive, send: Send
+    ctx: Context,
+    route: str,
+    answer: Callable[[Context, int, bytes, str, str | None], Awaitable[bytes]],
+    user: int,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
     started = time.perf_counter()
-    headers: list[tuple[bytes, bytes]] = []
+    headers: Headers
     try:
         if ctx.keyring.closed:
             ctx.keyring.check(scope["headers"], Role.PLAY)
-        found = _read_headers(scope)
-        body = await _read_body(receive, found.length, ctx.settings.body_max)
+        length, key, request_id = _read_headers(scope["headers"])
+        body = await _read_body(receive, length, ctx.settings.body_max)
         if body is None:
             return
-        content = await _ANSWERS[route](ctx, user, body, found.request_id, found.key)
-        status, kind = 200, _JSON
+        content = await answer(ctx, user, body, request_id, key)
+        status, headers = 200, [_JSON]
     except Exception as error:  # the edge: whatever it is, the caller gets a problem
         problem = of_error(error)
-        content, status, kind = render(problem.fault), problem.fault.status, _PROBLEM
-        headers = problem.raw_headers()
+        content, status = render(problem.fault), problem.fault.status
+        headers = [*problem.raw_headers(), _PROBLEM]
         if status == 500:
             _log.exception("a bug")
-    headers += [(b"content-type", kind), (b"content-length", b"%d" % len(content))]
+    headers.append((b"content-length", b"%d" % len(content)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
     ctx.metrics.responded(route, status, started)
 
 
-def _read_headers(scope: Scope) -> _Headers:
-    found = _Headers()
-    for name, value in scope["headers"]:
+def _read_headers(headers: Headers) -> tuple[int, str | None, str]:
+    """Return what a hot call looks at: the body's length, the Idempotency-Key, the X-Request-ID."""
+    length, key, request_id = 0, None, ""
+    for name, value in headers:
         if name == b"content-length":
-            found.length = int(value)  # the server has checked that it is a number
+            length = int(value)  # the server has checked that it is a number
         elif name == b"idempotency-key":
-            found.key = value.decode("latin-1")
+            key = value.decode("latin-1")
         elif name == b"x-request-id":
-            found.request_id = value.decode("latin-1")
-    return found
+            request_id = value.decode("latin-1")
+    return length, key, request_id
 
 
 async def _read_body(receive: Receive, announced: int, most: int) -> bytes | None:
@@ -102,7 +104,7 @@ async def _read_body(receive: Receive, announced: int, most: int) -> bytes | Non
         if message["type"] == "http.disconnect":
             return None
         part: bytes = message.get("body", b"")
-        body += part
+        body = body + part if body else part
         if len(body) > most:
             raise too_large(most)
         if not message.get("more_body"):
@@ -110,10 +112,10 @@ async def _read_body(receive: Receive, announced: int, most: int) -> bytes | Non
 
 
 def _is_id(text: str) -> bool:
+    """Tell whether this is an id as a number is written: no sign, no zero in front."""
     return (
         text.isascii()
         and text.isdigit()
-        and len(text) <= 19
-        and (text[0] != "0" or text == "0")
-        and int(text) <= MAX_ID
+        and (text[0] != "0" or len(text) == 1)
+        and (len(text) < 19 or (len(text) == 19 and int(text) <= MAX_ID))
     )

@@ -153,7 +153,8 @@ def _pool_words(pool: Pool | Sample) -> bytes:
         return words(pool.recommender, pack_tracks(pool.proposals), b"")
     candidates = pool.candidates
     if candidates.packed is None:
-        candidates.packed = words(*candidates.pack())
+        ids, weights = candidates.pack()
+        candidates.packed = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(ids), ids, len(weights), weights)
     return _name_word(pool.recommender) + candidates.packed
 
 
