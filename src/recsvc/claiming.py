@@ -167,18 +167,18 @@ class Claiming:
         fields = event(call, "next", self.clock())
         return await self.sessions.claim(
             Claim(
-                report=call.report,
-                plan=plan,
-                known=call.source.table.index(call.report.track) is not None,
-                at_ms=fields["timestamp"],
-                policy=call.policy.name,
-                table_version=call.source.version,
-                event=fields,
-                position=position,
-                recount=recount,
-                id=call.id,
-                expires_ms=call.expires_ms,
-                evidence=evidence,
+                call.report,
+                plan,
+                call.source.table.index(call.report.track) is not None,
+                fields["timestamp"],
+                call.policy.name,
+                call.source.version,
+                fields,
+                position,
+                recount,
+                call.id,
+                call.expires_ms,
+                evidence,
             )
         )
 

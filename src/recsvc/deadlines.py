@@ -24,12 +24,16 @@ class Deadlines:
         self.within = within
         self._running: deque[_Deadline] = deque()  # in the order in which they run out
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self) -> "_Deadline":
         """Begin a call of the current task."""
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        # Kept, for to ask which loop is running costs a call of the system.
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None  # noqa: S101
-        deadline = _Deadline(self._running, task, loop.time() + self.within)
+        began = loop.time()
+        deadline = _Deadline(self._running, task, began, began + self.within)
         self._running.append(deadline)
         if self._timer is None:
             self._timer = loop.call_at(deadline.when, self._look)
@@ -55,17 +59,22 @@ class Deadlines:
 
 
 class _Deadline:
-    """The time of one call; `task` is None once that has ended."""
+    """The time of one call, on the event loop's clock; `task` is None once that has ended."""
 
-    __slots__ = ("_cancelling", "_expired", "_running", "task", "when")
+    __slots__ = ("_cancelling", "_expired", "_running", "began", "task", "when")
 
     def __init__(
-        self, running: "deque[_Deadline]", task: "asyncio.Task[object]", when: float
+        self,
+        running: "deque[_Deadline]",
+        task: "asyncio.Task[object]",
+        began: float,
+        when: float,
     ) -> None:
         self._running = running
         self._cancelling = task.cancelling()
         self._expired = False
         self.task: asyncio.Task[object] | None = task
+        self.began = began
         self.when = when
 
     def expire(self) -> None:

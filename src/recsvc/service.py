@@ -89,16 +89,16 @@ class Service:
         """
         call, rng = self._call(report), self.draws.of(report.user)
         plan = None if call.recalls else call.plan(rng)
-        started = asyncio.get_running_loop().time()
+        deadline = self._deadlines.enter()
         try:
-            with self._deadlines.enter():
+            with deadline:
                 answer = _answer(call, await self.claiming.claim(call, plan, rng))
         except (TimeoutError, StoreUnavailableError) as error:
             answer = await self.standby.next(
                 call,
                 plan or call.plan(rng),
                 rng,
-                until=started + self.deadline,
+                until=deadline.began + self.deadline,
                 unsure=self._unsure(error),
             )
         else:
@@ -114,14 +114,14 @@ class Service:
         nor on disk.
         """
         call = self._call(report)
-        started = asyncio.get_running_loop().time()
         ending = event(call, "last", self.clock())
+        deadline = self._deadlines.enter()
         try:
-            with self._deadlines.enter():
+            with deadline:
                 await self.sessions.finish(report, ending, call.expires_ms)
         except (TimeoutError, StoreUnavailableError) as error:
             unsure = self._unsure(error)
-            await self.standby.last(call, until=started + self.deadline, unsure=unsure)
+            await self.standby.last(call, until=deadline.began + self.deadline, unsure=unsure)
 
     async def session(self, user: int) -> Session | None:
         """Return a listener's session as stored."""
@@ -204,16 +204,16 @@ class Service:
 
 def _answer(call: Call, claimed: Claimed) -> Answer:
     return Answer(
-        user=call.report.user,
-        track=claimed.track,
-        recommender=claimed.recommender,
-        propensity=claimed.propensity,
-        policy=claimed.policy,
-        table_version=claimed.table_version,
-        request_id=claimed.request_id,
-        session=None if claimed.degraded else claimed.session,
-        position=None if claimed.degraded else claimed.position,
-        fallback=claimed.fallback,
-        experiments=call.treatments,
-        degraded=claimed.degraded,
+        call.report.user,
+        claimed.track,
+        claimed.recommender,
+        claimed.propensity,
+        claimed.policy,
+        claimed.table_version,
+        claimed.request_id,
+        None if claimed.degraded else claimed.session,
+        None if claimed.degraded else claimed.position,
+        claimed.fallback,
+        call.treatments,
+        claimed.degraded,
     )

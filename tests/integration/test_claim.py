@@ -127,9 +127,7 @@ async def test_concurrent_claims_never_get_the_same_track(
 ) -> None:
     candidates = Candidates(list(range(100, 300)), [1.0] * 200)
     rng = Random(1)
-    plans = [
-        Plan((Pool(POPULAR, candidates, draw(rng)),), {None: (0,)}) for _ in range(200)
-    ]
+    plans = [Plan((Pool(POPULAR, candidates, draw(rng)),), {None: (0,)}) for _ in range(200)]
 
     outcomes = await asyncio.gather(*(sessions.claim(claim(p, track=100)) for p in plans))
 

@@ -10,6 +10,7 @@ from precompute.bilinear import Rows, train
 from precompute.build import Build, Settings
 from precompute.errors import TrainingError
 from precompute.factorisation import Settings as Factorisation
+from precompute.inference.parameters import Settings as Inference
 from precompute.progress import Progress
 from recsvc import artifact, gates
 from tests.precompute import listeners
@@ -17,6 +18,7 @@ from tests.precompute import listeners
 SMALL = Settings(
     contextual=contextual.Settings(Factorisation(dimensions=8, learning_rate=0.02)),
     personal=personal.Settings(Factorisation(dimensions=8, learning_rate=0.02)),
+    inference=Inference(dimensions=4, iterations=2, finishing=1),
 )
 
 

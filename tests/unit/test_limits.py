@@ -29,16 +29,16 @@ def test_a_burst_is_let_in_whole() -> None:
 def test_a_queue_that_stands_lets_fewer_in_and_never_none() -> None:
     limits = feel(Room(500), 200, 0.1, 500)
     assert limits == sorted(limits, reverse=True)
-    assert limits[-1] == 16
+    assert limits[-1] == 64
     assert feel(Room(4), 200, 0.1, 4)[-1] == 4
 
 
 def test_it_grows_back_once_the_loop_is_in_time() -> None:
     room = Room(500)
     feel(room, 200, 0.1, 500)
-    limits = feel(room, 200, 0.001, 16, start=2.0)
+    limits = feel(room, 200, 0.001, 64, start=2.0)
     assert limits[-1] == 500
-    assert limits[10] < 100, "but not at once"
+    assert limits[10] < 200, "but not at once"
 
 
 def test_a_late_loop_with_little_to_do_is_not_ours_to_mend() -> None:

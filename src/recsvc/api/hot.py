@@ -42,9 +42,8 @@ class App(FastAPI):
             hot = _HOT.get(path[:6])
             if hot is not None and _is_id(path[6:]):
                 route, answer = hot
-                await _respond(
-                    self.state.context, route, answer, int(path[6:]), scope, receive, send
-                )
+                context: Context = self.state.context
+                await _respond(context, route, answer, int(path[6:]), scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
 

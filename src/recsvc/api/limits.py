@@ -14,9 +14,9 @@ _log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 0.01
 _SWEEP_SECONDS = 0.5
-_LATE_SECONDS = 0.01  # about half a turn of the event loop; a 503 takes one
+_LATE_SECONDS = 0.015  # about half a turn of the event loop; a 503 takes one
 _STANDING_SECONDS = 0.2
-_LEAST_ROOM = 16
+_LEAST_ROOM = 64  # a few milliseconds of work: fewer would only leave Redis idle
 _LINGER_SECONDS = 2.0
 _LIGHT = 512  # bytes of a body that weigh no more than the request itself
 

@@ -48,5 +48,7 @@ class Policies:
 
     def of(self, user: int) -> tuple[Policy, dict[str, str]]:
         """Return who answers a listener, and the listener's treatments by experiment."""
+        if not self.experiments.experiments:
+            return self.by_name[self.default], {}
         assignment = self.experiments.assign(user)
         return self.by_name[assignment.policy or self.default], assignment.treatments

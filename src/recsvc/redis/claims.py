@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from recsvc.policy import CONTEXTUAL, PERSONAL, Pool, Sample
+from recsvc.policy import CONTEXTUAL, PERSONAL, Candidates, Pool
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import word, words
 from recsvc.session import Claim, Claimed, Exhausted, Moved, idempotency_field
@@ -61,7 +61,16 @@ class ClaimWriter:
         pools = plan.pools if all_pools else plan.pools[:firsts]
         track, time = b"%d" % report.track, repr(report.time).encode()
         fresh, event = claim.id.encode(), orjson.dumps(claim.event)[:-1]
-        draws = b"".join([_draw(pool) for pool in pools])
+        draws, lists = b"", list[bytes]()
+        for pool in pools:
+            if isinstance(pool, Pool):
+                candidates = pool.candidates
+                spare = pool.draw.spare if pool.memory else _MEMORYLESS
+                draws += _DRAW(candidates.pick(pool.draw.chance), spare)
+                lists += _name_word(pool.recommender), candidates.packed or _pack(candidates)
+            else:
+                draws += _DRAW(pool.size, 0.0)
+                lists.append(words(pool.recommender, pack_tracks(pool.proposals), b""))
         usual = _USUAL % (
             claim.known,
             expires_ms,
@@ -85,7 +94,7 @@ class ClaimWriter:
                 shared,
                 _rare_words(claim),
                 usual,
-                *[_pool_words(pool) for pool in pools],
+                *lists,
             )
         )
 
@@ -141,21 +150,12 @@ def _rare_words(claim: Claim) -> bytes:
     )
 
 
-def _draw(pool: Pool | Sample) -> bytes:
-    if isinstance(pool, Sample):
-        return _DRAW(pool.size, 0.0)
-    pick = pool.candidates.pick(pool.draw.chance)
-    return _DRAW(pick, pool.draw.spare if pool.memory else _MEMORYLESS)
-
-
-def _pool_words(pool: Pool | Sample) -> bytes:
-    if isinstance(pool, Sample):
-        return words(pool.recommender, pack_tracks(pool.proposals), b"")
-    candidates = pool.candidates
-    if candidates.packed is None:
-        ids, weights = candidates.pack()
-        candidates.packed = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(ids), ids, len(weights), weights)
-    return _name_word(pool.recommender) + candidates.packed
+def _pack(candidates: Candidates) -> bytes:
+    """Write the words of a list of candidates, once: their ids, and their weights with the sum."""
+    ids, weights = candidates.pack()
+    packed = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(ids), ids, len(weights), weights)
+    candidates.packed = packed
+    return packed
 
 
 def pack_tracks(tracks: Sequence[int]) -> bytes:
