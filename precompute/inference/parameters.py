@@ -26,7 +26,7 @@ class Settings:
     """A track's offset is drawn to 0 as if by so many rows of unit weight."""
     sessions_at_once: int = 4096
     """Bounds the memory: about 2.5 KB a session and a track of theirs."""
-    leaf: int = 64
+    leaf: int = 16
     """Tracks in a leaf of the search for the best."""
 
     def passes(self, *, warm: bool) -> int:

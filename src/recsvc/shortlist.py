@@ -16,8 +16,8 @@ __all__ = ["Heard", "shortlist"]
 
 Array = npt.NDArray[Any]
 
-_TRACKS = 1024  # looked at, at least
-_HEARD_A_LEAF = 6  # a further leaf for so many tracks heard, which the best leaves have lost
+_TRACKS = 1536  # looked at, at least
+_FOR_HEARD = 16  # further ones for each track heard: the best leaves are used up first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +42,7 @@ def shortlist(
     leaves, size, _ = model.vectors.shape
     query = belief.mean.astype(np.float32)
     mood, query[-1] = float(query[-1]), 1.0
-    looked = min(leaves, -(-_TRACKS // size) + len(heard.places) // _HEARD_A_LEAF)
+    looked = min(leaves, -(-(_TRACKS + _FOR_HEARD * len(heard.places)) // size))
     nearest = _largest(model.centres @ query, looked)
     logits = (model.vectors[nearest] @ query).ravel() + np.float32(mood)
     places = (nearest[:, None] * size + np.arange(size)).ravel()

@@ -10,10 +10,13 @@ from tests.wire import request
 REPORT = b'{"track": 3, "time": 0.5}'
 
 
-def feel(room: Room, beats: int, late: float, in_progress: int, start: float = 0.0) -> list[int]:
+def feel(
+    room: Room, beats: int, late: float, in_progress: int, *, begun: int = 50, start: float = 0.01
+) -> list[int]:
+    """The limits after each of some beats, 10 ms apart."""
     found = []
     for beat in range(beats):
-        room.feel(start + beat * 0.01, late, in_progress)
+        room.feel(start + beat * 0.01, late, in_progress, begun, 0)
         found.append(room.limit)
     return found
 
@@ -26,19 +29,29 @@ def test_a_burst_is_let_in_whole() -> None:
     assert set(feel(Room(500), 15, 0.1, 500)) == {500}
 
 
-def test_a_queue_that_stands_lets_fewer_in_and_never_none() -> None:
-    limits = feel(Room(500), 200, 0.1, 500)
-    assert limits == sorted(limits, reverse=True)
-    assert limits[-1] == 64
-    assert feel(Room(4), 200, 0.1, 4)[-1] == 4
+def test_when_a_queue_stands_there_is_room_for_what_a_short_turn_does() -> None:
+    assert feel(Room(500), 200, 0.1, 500, begun=50)[-1] == 150  # 5,000/s for 30 ms
+    assert feel(Room(500), 200, 0.1, 500, begun=300)[-1] == 500
+
+
+def test_requests_turned_away_are_work_too() -> None:
+    room = Room(500)
+    for beat in range(1, 200):
+        room.feel(beat * 0.01, 0.1, 500, 20, 200)
+    assert room.limit == 150
+
+
+def test_there_is_always_some_room() -> None:
+    assert feel(Room(500), 200, 0.1, 500, begun=0)[-1] == 16
+    assert feel(Room(4), 200, 0.1, 4, begun=0)[-1] == 4
 
 
 def test_it_grows_back_once_the_loop_is_in_time() -> None:
     room = Room(500)
-    feel(room, 200, 0.1, 500)
-    limits = feel(room, 200, 0.001, 64, start=2.0)
+    feel(room, 200, 0.1, 500, begun=10)
+    limits = feel(room, 200, 0.001, 30, start=2.01)
     assert limits[-1] == 500
-    assert limits[10] < 200, "but not at once"
+    assert limits[10] < 100, "but not at once"
 
 
 def test_a_late_loop_with_little_to_do_is_not_ours_to_mend() -> None:

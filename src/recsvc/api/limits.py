@@ -14,9 +14,11 @@ _log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 0.01
 _SWEEP_SECONDS = 0.5
-_LATE_SECONDS = 0.015  # about half a turn of the event loop; a 503 takes one
+_LATE_SECONDS = 0.015  # about half a turn of the event loop
 _STANDING_SECONDS = 0.2
-_LEAST_ROOM = 64  # a few milliseconds of work: fewer would only leave Redis idle
+_TURN_SECONDS = 0.03  # what a turn may take; a 503 takes one
+_TURNING_COSTS = 0.15  # of what a request costs that is let in
+_LEAST_ROOM = 16
 _LINGER_SECONDS = 2.0
 _LIGHT = 512  # bytes of a body that weigh no more than the request itself
 
@@ -64,8 +66,8 @@ class Guard:
         """The requests in progress: the server's own set, which the protocol puts here."""
         self.extra = 0
         """What they weigh beyond one each."""
-        self.turned_away = 0
-        """Requests answered 503 since the last beat."""
+        self.begun = self.turned_away = 0
+        """Requests let in, and requests answered 503, since the last beat."""
         self.receiving = _Waiting(limits.receive_timeout)
         """Connections with half a request."""
         self.stalled = _Waiting(limits.receive_timeout)
@@ -80,10 +82,12 @@ class Guard:
         return len(self.tasks) + self.extra >= self.room.limit
 
     def weigh(self, task: "asyncio.Task[None]", body: int) -> None:
-        """Count a request of a long body for more than one while `task` runs."""
+        """Note that a request was let in; one of a long body counts for more while it runs."""
+        self.begun += 1
         if body > _LIGHT:
             weight = body // _LIGHT
             self.extra += weight
+            self.begun += weight
             task.add_done_callback(partial(self._lighten, weight))
 
     def forget(self, connection: Connection) -> None:
@@ -98,11 +102,12 @@ class Guard:
             due += _BEAT_SECONDS
             await asyncio.sleep(due - time.monotonic())
             now = time.monotonic()
-            self.room.feel(now, now - due, len(self.tasks) + self.extra)
+            in_progress = len(self.tasks) + self.extra
+            self.room.feel(now, now - due, in_progress, self.begun, self.turned_away)
             due = now
             if self.turned_away:
                 self.refused(503, self.turned_away)
-                self.turned_away = 0
+            self.begun = self.turned_away = 0
             if now - swept > _SWEEP_SECONDS:
                 swept = now
                 self._sweep(now)
@@ -125,18 +130,26 @@ class Room:
 
     All that `most` allows, while they do not queue. A burst is let in whole and drains. But
     when the event loop is late and stays so, a queue is standing in front of it in which
-    everybody only waits: then fewer are let in, until it is in time again. That is the idea
-    of CoDel (RFC 8289), with the lateness of a timer for the sojourn time.
+    everybody only waits (CoDel, RFC 8289, with the lateness of a timer for the sojourn
+    time). Then as many are let in as are done in one turn of the loop that is still short:
+    more would wait longer, and with fewer the turns would go by in turning others away.
     """
 
     def __init__(self, most: int) -> None:
         self.limit = most
         self._most, self._exact = most, float(most)
+        self._rate = 0.0  # requests done a second, smoothed; one turned away is a part of one
         self._late = 0.0  # seconds, smoothed
+        self._at = 0.0
         self._since: float | None = None  # when it began to be late
 
-    def feel(self, now: float, late: float, in_progress: int) -> None:
-        """Note that a timer fired `late` (seconds), with so many requests in progress."""
+    def feel(self, now: float, late: float, in_progress: int, begun: int, turned: int) -> None:
+        """Note that a timer fired `late` (seconds), with so many requests in progress.
+
+        So many were `begun`, and so many `turned` away, since it was told the last time.
+        """
+        elapsed, self._at = max(now - self._at, 0.001), now
+        self._rate += ((begun + turned * _TURNING_COSTS) / elapsed - self._rate) / 10
         self._late += (late - self._late) / 5
         if self._late < _LATE_SECONDS or in_progress < self._exact / 2:
             self._since = None
@@ -144,8 +157,8 @@ class Room:
         elif self._since is None:
             self._since = now
         elif now - self._since > _STANDING_SECONDS:
-            self._exact = max(self._exact * 0.9, min(_LEAST_ROOM, self._most))
-        self.limit = int(self._exact)
+            self._exact = min(max(self._rate * _TURN_SECONDS, _LEAST_ROOM), self._most)
+        self.limit = round(self._exact)
 
 
 class _Waiting:

@@ -1,165 +1,179 @@
--- Settles a plan against one listener's session and records the answer, in one step.
+-- Settles plans against listeners' sessions and records the answers, in one step.
 --
--- The same algorithm as `policy.settle`; a test holds the two equal. Nothing is written
--- before the answer is known, so a plan that is exhausted leaves no trace.
+-- The same algorithm as `policy.settle`; a test holds the two equal. Nothing is written of a
+-- claim before its answer is known, so a plan that is exhausted leaves no trace.
 --
--- KEYS   session hash, listened set, listened order, events stream, idempotency now, before
--- ARGV   what is unpacked below, then of each pool, from FIRST on: its recommender, its tracks
---        (8 bytes each), its weights and their sum (doubles); of a sample no weights
+-- KEYS   of each claim: session hash, listened set, listened order, events stream,
+--        idempotency now, before; all of one partition, each listener once
+-- ARGV   session ttl in ms, events_max, idempotency ttl in ms; then of each claim what is
+--        unpacked below, and of each of its pools its recommender, its tracks (8 bytes each),
+--        its weights and their sum (doubles); of a sample no weights
 -- `draws` has of each pool its pick (int32; of a sample its population) and its spare (double;
 -- negative: heard tracks stay in the pool).
--- Returns {'claimed', track, recommender, propensity, position, session, fallback, stream entry},
+-- Returns of each claim
+--         {'claimed', track, recommender, propensity, position, session, fallback, stream entry},
 --         {'again', stored answer}, {'moved'}, {'late', this server's time in ms},
 --         {'more'} when a pool is asked that was not sent, or
 --         {'exhausted', position, distinct tracks heard of the catalogue (-1: unknown)}.
 
-local session, listened, order, events, idem, idem_before = unpack(KEYS)
-local ttl, events_max, idem_ttl, policy, version, late, contextual, personal, otherwise,
-  expected, recount, field, answer, evidence, known, expires, now, reported, track, time, fresh,
-  event, draws = unpack(ARGV, 1, 23)
-local FIRST, POOL = 24, 3
-known, late = known == '1', late == '1' -- the catalogue has the track; the plan is a fallback
+local OWN_KEYS, LIMITS, SCALARS, POOL = 6, 3, 21, 3
+local ttl, events_max, idem_ttl = unpack(ARGV, 1, LIMITS)
+local clock = redis.call('TIME')
+local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
--- Whoever asked has given up by then, and served something else. `expires` is on this
--- server's clock, in ms; 0 is never.
-expires = tonumber(expires)
-if expires > 0 then
-  local clock = redis.call('TIME')
-  local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
-  if server_ms > expires then return {'late', server_ms} end
-end
+local function claim(first_key, first)
+  local session, listened, order, events, idem, idem_before = unpack(KEYS, first_key, first_key + 5)
+  local pools, policy, version, late, contextual, personal, otherwise, expected, recount, field,
+    answer, evidence, known, expires, now, reported, track, time, fresh, event, draws =
+    unpack(ARGV, first, first + SCALARS - 1)
+  known, late = known == '1', late == '1' -- the catalogue has the track; the plan is a fallback
 
-if field ~= '' then
-  local stored = redis.call('HGET', idem, field) or redis.call('HGET', idem_before, field)
-  if stored then return {'again', stored} end
-end
+  -- Whoever asked has given up by then, and served something else. `expires` is on this
+  -- server's clock; 0 is never.
+  expires = tonumber(expires)
+  if expires > 0 and server_ms > expires then return {'late', server_ms} end
 
-local state = redis.call('HMGET', session, 'id', 'recommender', 'position', 'outside', 'counted',
-  'heard')
-local id, last, heard = state[1] or fresh, state[2], state[6] or (not state[1] and '' or nil)
-local position = tonumber(state[3] or 0)
-local outside, counted = tonumber(state[4] or 0), state[5] or version
-if recount ~= '' then outside, counted = tonumber(recount), version end
-if expected ~= '' and tonumber(expected) ~= position then return {'moved'} end
+  if field ~= '' then
+    local stored = redis.call('HGET', idem, field) or redis.call('HGET', idem_before, field)
+    if stored then return {'again', stored} end
+  end
 
--- How many tracks of the catalogue the session has heard, this report included. It is
--- exact only while the catalogue is the one that the count of outsiders was made with.
-local function heard_of_catalogue()
-  if counted ~= version then return -1 end
-  local count = (heard and #heard / 8 or redis.call('SCARD', listened)) - outside
-  if known and not has_heard(heard, listened, reported) then count = count + 1 end
-  return count
-end
+  local state = redis.call('HMGET', session, 'id', 'recommender', 'position', 'outside', 'counted',
+    'heard')
+  local id, last, heard = state[1] or fresh, state[2], state[6] or (not state[1] and '' or nil)
+  local position = tonumber(state[3] or 0)
+  local outside, counted = tonumber(state[4] or 0), state[5] or version
+  if recount ~= '' then outside, counted = tonumber(recount), version end
+  if expected ~= '' and tonumber(expected) ~= position then return {'moved'} end
 
--- Returns which of some tracks have been heard, as a set of their indices; nil for none.
-local function heard_among(tracks)
-  local found
-  if heard then
-    for i = 1, #heard, 8 do
-      local at = index_in(tracks, string.sub(heard, i, i + 7))
-      if at then
-        found = found or {}
-        found[at] = true
+  -- How many tracks of the catalogue the session has heard, this report included. It is
+  -- exact only while the catalogue is the one that the count of outsiders was made with.
+  local function heard_of_catalogue()
+    if counted ~= version then return -1 end
+    local count = (heard and #heard / 8 or redis.call('SCARD', listened)) - outside
+    if known and not has_heard(heard, listened, reported) then count = count + 1 end
+    return count
+  end
+
+  -- Returns which of some tracks have been heard, as a set of their indices; nil for none.
+  local function heard_among(tracks)
+    local found
+    if heard then
+      for i = 1, #heard, 8 do
+        local at = index_in(tracks, string.sub(heard, i, i + 7))
+        if at then
+          found = found or {}
+          found[at] = true
+        end
       end
-    end
-  else
-    for i, flag in ipairs(redis.call('SMISMEMBER', listened, unpack(ids_in(tracks)))) do
-      if flag == 1 then
-        found = found or {}
-        found[i - 1] = true
-      end
-    end
-  end
-  local at = index_in(tracks, reported)
-  if at then
-    found = found or {}
-    found[at] = true
-  end
-  return found
-end
-
-local function settle_pool(tracks, weights, pick, spare)
-  local count = #tracks / 8
-  local gone = spare >= 0 and heard_among(tracks)
-  if not gone then
-    local weight = struct.unpack('<d', weights, 8 * pick + 1)
-    return pick, weight / struct.unpack('<d', weights, 8 * count + 1)
-  end
-  local left, unheard = 0, 0
-  weights = {struct.unpack('<' .. string.rep('d', count), weights)}
-  for i = 0, count - 1 do
-    if not gone[i] then left, unheard = left + weights[i + 1], unheard + 1 end
-  end
-  if unheard == 0 then return nil end
-  if gone[pick] then
-    local mark, sum = spare * left, 0
-    for i = 0, count - 1 do
-      if not gone[i] then
-        sum, pick = sum + weights[i + 1], i
-        if sum > mark then break end
-      end
-    end
-  end
-  return pick, weights[pick + 1] / left
-end
-
-local function settle_sample(tracks, population)
-  local count = heard_of_catalogue()
-  if count < 0 then return nil end
-  for i = 0, #tracks / 8 - 1 do
-    local id = string.sub(tracks, 8 * i + 1, 8 * i + 8)
-    if id ~= reported and not has_heard(heard, listened, id) then
-      return i, 1 / math.max(population - count, 1)
-    end
-  end
-end
-
-local route = last == 'contextual' and contextual or last == 'personal' and personal or otherwise
-local choice, propensity, recommender, rank
-for i = 1, #route do
-  local pool = string.byte(route, i)
-  recommender, rank = ARGV[FIRST + POOL * pool], i
-  if not recommender then return {'more'} end
-  local tracks, weights = ARGV[FIRST + POOL * pool + 1], ARGV[FIRST + POOL * pool + 2]
-  local index
-  if tracks ~= '' then
-    local pick, spare = struct.unpack('<id', draws, 12 * pool + 1)
-    if weights == '' then
-      index, propensity = settle_sample(tracks, pick)
     else
-      index, propensity = settle_pool(tracks, weights, pick, spare)
+      for i, flag in ipairs(redis.call('SMISMEMBER', listened, unpack(ids_in(tracks)))) do
+        if flag == 1 then
+          found = found or {}
+          found[i - 1] = true
+        end
+      end
+    end
+    local at = index_in(tracks, reported)
+    if at then
+      found = found or {}
+      found[at] = true
+    end
+    return found
+  end
+
+  local function settle_pool(tracks, weights, pick, spare)
+    local count = #tracks / 8
+    local gone = spare >= 0 and heard_among(tracks)
+    if not gone then
+      local weight = struct.unpack('<d', weights, 8 * pick + 1)
+      return pick, weight / struct.unpack('<d', weights, 8 * count + 1)
+    end
+    local left, unheard = 0, 0
+    weights = {struct.unpack('<' .. string.rep('d', count), weights)}
+    for i = 0, count - 1 do
+      if not gone[i] then left, unheard = left + weights[i + 1], unheard + 1 end
+    end
+    if unheard == 0 then return nil end
+    if gone[pick] then
+      local mark, sum = spare * left, 0
+      for i = 0, count - 1 do
+        if not gone[i] then
+          sum, pick = sum + weights[i + 1], i
+          if sum > mark then break end
+        end
+      end
+    end
+    return pick, weights[pick + 1] / left
+  end
+
+  local function settle_sample(tracks, population)
+    local count = heard_of_catalogue()
+    if count < 0 then return nil end
+    for i = 0, #tracks / 8 - 1 do
+      local id = string.sub(tracks, 8 * i + 1, 8 * i + 8)
+      if id ~= reported and not has_heard(heard, listened, id) then
+        return i, 1 / math.max(population - count, 1)
+      end
     end
   end
-  if index then
-    choice = string.sub(tracks, 8 * index + 1, 8 * index + 8)
-    break
-  end
-end
-if not choice then return {'exhausted', position, heard_of_catalogue()} end
 
-local fallback = (late or rank > 1) and '1' or '0'
-local served = decimal(choice)
-propensity = string.format('%.17g', propensity)
-if not known and not has_heard(heard, listened, reported) then outside = outside + 1 end
-heard = add_heard(heard, session, listened, order, position, reported, choice)
-redis.call('HSET', session, 'id', id, 'recommender', recommender, 'position', position + 1,
-  'track', track, 'time', time, 'served', served, 'at', now, 'policy', policy,
-  'table', version, 'outside', outside, 'counted', counted,
-  heard and 'heard' or 'counted', heard or counted) -- a nil cannot be an argument
-if position == 0 then redis.call('HSET', session, 'started', now) end
-if evidence ~= '' then redis.call('HSET', session, 'evidence', evidence) end
-redis.call('PEXPIRE', session, ttl)
-if not heard then
-  redis.call('PEXPIRE', listened, ttl)
-  redis.call('PEXPIRE', order, ttl)
+  local route = last == 'contextual' and contextual or last == 'personal' and personal or otherwise
+  local choice, propensity, recommender, rank
+  for i = 1, #route do
+    local pool = string.byte(route, i)
+    if pool >= tonumber(pools) then return {'more'} end
+    local tracks, weights
+    recommender, tracks, weights = unpack(ARGV, first + SCALARS + POOL * pool,
+      first + SCALARS + POOL * pool + POOL - 1)
+    rank = i
+    local index
+    if tracks ~= '' then
+      local pick, spare = struct.unpack('<id', draws, 12 * pool + 1)
+      if weights == '' then
+        index, propensity = settle_sample(tracks, pick)
+      else
+        index, propensity = settle_pool(tracks, weights, pick, spare)
+      end
+    end
+    if index then
+      choice = string.sub(tracks, 8 * index + 1, 8 * index + 8)
+      break
+    end
+  end
+  if not choice then return {'exhausted', position, heard_of_catalogue()} end
+
+  local fallback = (late or rank > 1) and '1' or '0'
+  local served = decimal(choice)
+  propensity = string.format('%.17g', propensity)
+  if not known and not has_heard(heard, listened, reported) then outside = outside + 1 end
+  heard = add_heard(heard, session, listened, order, position, reported, choice)
+  redis.call('HSET', session, 'id', id, 'recommender', recommender, 'position', position + 1,
+    'track', track, 'time', time, 'served', served, 'at', now, 'policy', policy,
+    'table', version, 'outside', outside, 'counted', counted,
+    heard and 'heard' or 'counted', heard or counted) -- a nil cannot be an argument
+  if position == 0 then redis.call('HSET', session, 'started', now) end
+  if evidence ~= '' then redis.call('HSET', session, 'evidence', evidence) end
+  redis.call('PEXPIRE', session, ttl)
+  if not heard then
+    redis.call('PEXPIRE', listened, ttl)
+    redis.call('PEXPIRE', order, ttl)
+  end
+  local entry = redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
+    .. ',"session":"' .. id .. '","position":' .. position .. ',"recommendation":' .. served
+    .. ',"recommender":"' .. recommender .. '","propensity":' .. propensity
+    .. ',"fallback":' .. (fallback == '1' and 'true' or 'false') .. '}')
+  if field ~= '' then
+    redis.call('HSET', idem, field, table.concat(
+      {served, recommender, propensity, position, id, fallback, answer}, ' '))
+    redis.call('PEXPIRE', idem, idem_ttl)
+  end
+  return {'claimed', served, recommender, propensity, position, id, fallback, entry}
 end
-local entry = redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
-  .. ',"session":"' .. id .. '","position":' .. position .. ',"recommendation":' .. served
-  .. ',"recommender":"' .. recommender .. '","propensity":' .. propensity
-  .. ',"fallback":' .. (fallback == '1' and 'true' or 'false') .. '}')
-if field ~= '' then
-  redis.call('HSET', idem, field, table.concat(
-    {served, recommender, propensity, position, id, fallback, answer}, ' '))
-  redis.call('PEXPIRE', idem, idem_ttl)
+
+local replies, first = {}, LIMITS + 1
+for i = 1, #KEYS / OWN_KEYS do
+  replies[i] = claim(OWN_KEYS * (i - 1) + 1, first)
+  first = first + SCALARS + POOL * ARGV[first]
 end
-return {'claimed', served, recommender, propensity, position, id, fallback, entry}
+return replies
