@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from recsvc.errors import SpoolFullError
-from recsvc.spool import Entry, SpoolFile, read_records
+from recsvc.spool import Entry, SpoolFile, first_number, read_records
 
 __all__ = ["Journal", "read_journal"]
 
@@ -60,6 +60,6 @@ class Journal:
 
 def read_journal(directory: Path) -> Iterator[list[Entry]]:
     """Yield the records of a journal, which may be in use: those of each file, newest first."""
-    files = [read_records(directory / name) for name in _FILES]
-    for entries in sorted(files, key=lambda found: -found[0].number if found else 0):
-        yield entries[::-1]
+    files = [directory / name for name in _FILES]
+    for path in sorted(files, key=first_number, reverse=True):
+        yield read_records(path)[::-1]

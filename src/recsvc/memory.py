@@ -12,6 +12,7 @@ but nobody waits for it, so what a power cut leaves is only good enough for a gu
 """
 
 import fcntl
+import logging
 import mmap
 import os
 import struct
@@ -20,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["Memory", "Place"]
+
+_log = logging.getLogger(__name__)
 
 _WAYS = 4
 _FILTER = 256  # bytes: three bits of the 2,048 are set for a track
@@ -208,7 +211,13 @@ def _open(directory: Path, sets: int) -> int:
     # The name says the layout: another one gets another file.
     path = directory / f"heard-{sets}x{_SET}"
     file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    os.ftruncate(file, sets * _SET)
+    try:
+        # A disk that is full is to be found out now: later it would end the process.
+        os.posix_fallocate(file, 0, sets * _SET)
+    except OSError as error:
+        os.close(file)
+        _log.warning("no room for what listeners heard, so workers do not share it: %s", error)
+        return _NO_FILE
     return file
 
 

@@ -182,7 +182,8 @@ class Recovery:
         """
         lost: list[Numbered] = []
         at_once = _CHECKED * self.streams
-        for entries in await asyncio.to_thread(lambda: list(read_journal(directory))):
+        journal = read_journal(directory)
+        while (entries := await asyncio.to_thread(next, journal, None)) is not None:
             for start in range(0, len(entries), at_once):
                 part = self._records(entries[start : start + at_once])
                 missing = await self.replay.lost(part)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from recsvc.errors import SpoolFullError
 
-__all__ = ["Entry", "SpoolFile", "frame", "read_records", "scan"]
+__all__ = ["Entry", "SpoolFile", "first_number", "frame", "read_records", "scan"]
 
 _HEAD = struct.Struct("<II")
 _NUMBER = struct.Struct("<Q")
@@ -55,6 +55,16 @@ def read_records(path: Path) -> list[Entry]:
         return list(scan(path.read_bytes()))
     except FileNotFoundError:
         return []
+
+
+def first_number(path: Path) -> int:
+    """Return the number of a file's first record, 0 when there is none."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD.size + _NUMBER.size)
+    except FileNotFoundError:
+        return 0
+    return int(_NUMBER.unpack_from(head, _HEAD.size)[0]) if len(head) > _HEAD.size + 7 else 0
 
 
 class SpoolFile:

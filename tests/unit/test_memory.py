@@ -1,5 +1,7 @@
 """What is remembered of listeners, within a worker and between workers."""
 
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -111,6 +113,21 @@ def test_a_restart_forgets_nothing_and_damage_does_no_harm(tmp_path: Path) -> No
         assert damaged.last(place) in (None, *NAMES)
         hear(damaged, user, 10)
         assert damaged.heard(place, 10)
+
+
+def test_a_full_disk_costs_the_sharing_and_nothing_else(tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+    try:
+        kept = memory(tmp_path, listeners=1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    for user in range(1000):
+        hear(kept, user, 10)
+    assert kept.heard(kept.place(999, 1000.0), 10)
+    kept.close()
 
 
 CHILD = """

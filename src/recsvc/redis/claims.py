@@ -1,4 +1,4 @@
-"""A claim as a call of `claim.lua`, and its reply as an outcome.
+"""Claims as a call of `claim.lua`, and its replies as outcomes.
 
 Every answer costs one of each, so a call is put together from pieces that were written
 before: once a service, once a table, once a list of candidates.
@@ -19,12 +19,12 @@ from recsvc.session import Claim, Claimed, Exhausted, Moved, idempotency_field
 
 __all__ = ["ClaimWriter", "outcome", "pack_tracks", "unpack_tracks"]
 
-_KEYS, _SCALARS, _POOL = 6, 23, 3
+_KEYS, _LIMITS, _SCALARS, _POOL = 6, 3, 21, 3
 _TRACK = struct.Struct("<q").pack
 _DRAW = struct.Struct("<id").pack
 _MOST_FORMS = 1024
 _MEMORYLESS = -1.0  # the spare of a pool that keeps heard tracks
-_CALL = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n6\r\n"
+_CALL = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%d\r\n"
 # known, expires, now, reported, track, time, fresh, event, draws; 13 digits last until 2286
 _USUAL = (
     b"$1\r\n%d\r\n$13\r\n%013d\r\n$13\r\n%013d\r\n$8\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
@@ -32,6 +32,8 @@ _USUAL = (
 )
 _NONE_OF_THESE = (None, None, None, b"")
 _NOTHING_RARE = words(b"", b"", b"", b"", b"")
+
+Routes = tuple[tuple[str | None, tuple[int, ...]], ...]
 
 
 class ClaimWriter:
@@ -43,76 +45,26 @@ class ClaimWriter:
         self._digest = digest.encode()
         self._keys = keys
         self._limits = words(session_ttl * 1000, events_max, idempotency_ttl * 2000)
-        self._begin = lru_cache(maxsize=64)(self._write_begin)
-        self._shared = lru_cache(maxsize=64)(self._write_shared)
         self._forms: dict[tuple[int, int, int], bytes] = {}
 
     def write(
-        self, claim: Claim, window: int, expires_ms: int, *, all_pools: bool = False
+        self, claims: Sequence[Claim], window: int, ahead_ms: int, *, all_pools: bool = False
     ) -> bytes:
-        """Write a claim. `window` is that of idempotency keys, `expires_ms` on the server's clock.
+        """Write claims of different listeners of one partition.
 
-        Without `all_pools` only those are sent that may be asked first.
+        `window` is that of idempotency keys, `ahead_ms` what the server's clock is ahead of
+        ours. Without `all_pools` only those are sent that may be asked first.
         """
-        report, plan = claim.report, claim.plan
-        shared, firsts = self._shared(
-            claim.policy, claim.table_version, plan.fallback, tuple(plan.routes.items())
-        )
-        pools = plan.pools if all_pools else plan.pools[:firsts]
-        track, time = b"%d" % report.track, repr(report.time).encode()
-        fresh, event = claim.id.encode(), orjson.dumps(claim.event)[:-1]
-        draws, lists = b"", list[bytes]()
-        for pool in pools:
-            if isinstance(pool, Pool):
-                candidates = pool.candidates
-                spare = pool.draw.spare if pool.memory else _MEMORYLESS
-                draws += _DRAW(candidates.pick(pool.draw.chance), spare)
-                lists += _name_word(pool.recommender), candidates.packed or _pack(candidates)
-            else:
-                draws += _DRAW(pool.size, 0.0)
-                lists.append(words(pool.recommender, pack_tracks(pool.proposals), b""))
-        usual = _USUAL % (
-            claim.known,
-            expires_ms,
-            claim.at_ms,
-            _TRACK(report.track),
-            len(track),
-            track,
-            len(time),
-            time,
-            len(fresh),
-            fresh,
-            len(event),
-            event,
-            len(draws),
-            draws,
-        )
-        return b"".join(
-            (
-                self._begin(len(pools)),
-                self._key_words(report.user, window),
-                shared,
-                _rare_words(claim),
-                usual,
-                *lists,
-            )
-        )
-
-    def _write_begin(self, pools: int) -> bytes:
-        return _CALL % (3 + _KEYS + _SCALARS + _POOL * pools, self._digest)
-
-    def _write_shared(
-        self,
-        policy: str,
-        table_version: str,
-        late: bool,
-        routes: tuple[tuple[str | None, tuple[int, ...]], ...],
-    ) -> tuple[bytes, int]:
-        """Write what many claims have in common; also return how many pools may be asked first."""
-        by_last = dict(routes)
-        asked = [bytes(by_last.get(last, by_last[None])) for last in (CONTEXTUAL, PERSONAL, None)]
-        firsts = 1 + max(route[0] for route in by_last.values())
-        return self._limits + words(policy, table_version, int(late), *asked), firsts
+        keys, own = list[bytes](), list[bytes]()
+        for claim in claims:
+            keys.append(self._key_words(claim.report.user, window))
+            own += _claim_words(claim, ahead_ms, all_pools)
+        # Each claim has its scalars in three pieces, and each of its pools is two.
+        pools = (len(own) - 3 * len(claims)) // 2
+        count = 3 + _LIMITS + (_KEYS + _SCALARS) * len(claims) + _POOL * pools
+        number = b"%d" % (_KEYS * len(claims))
+        call = _CALL % (count, self._digest, len(number), _KEYS * len(claims))
+        return b"".join([call, *keys, self._limits, *own])
 
     def _key_words(self, user: int, window: int) -> bytes:
         """Write a listener's keys.
@@ -128,6 +80,61 @@ class ClaimWriter:
             form = b"".join([key.replace(b":%d" % user, b":%d", 1) for key in written])
             self._forms[kind] = form
         return form % (user, user, user, user, user)
+
+
+def _claim_words(claim: Claim, ahead_ms: int, all_pools: bool) -> list[bytes]:
+    """Write a claim: three pieces for what `claim.lua` unpacks, and two for each pool."""
+    report, plan = claim.report, claim.plan
+    shared, sent = _shared_words(
+        claim.policy,
+        claim.table_version,
+        plan.fallback,
+        tuple(plan.routes.items()),
+        len(plan.pools) if all_pools else 0,
+    )
+    draws, lists = b"", list[bytes]()
+    for pool in plan.pools[:sent]:
+        if isinstance(pool, Pool):
+            candidates = pool.candidates
+            spare = pool.draw.spare if pool.memory else _MEMORYLESS
+            draws += _DRAW(candidates.pick(pool.draw.chance), spare)
+            lists += _name_word(pool.recommender), candidates.packed or _pack(candidates)
+        else:
+            draws += _DRAW(pool.size, 0.0)
+            lists += _name_word(pool.recommender), words(pack_tracks(pool.proposals), b"")
+    track, time = b"%d" % report.track, repr(report.time).encode()
+    fresh, event = claim.id.encode(), orjson.dumps(claim.event)[:-1]
+    usual = _USUAL % (
+        claim.known,
+        claim.expires_ms and claim.expires_ms + ahead_ms,
+        claim.at_ms,
+        _TRACK(report.track),
+        len(track),
+        track,
+        len(time),
+        time,
+        len(fresh),
+        fresh,
+        len(event),
+        event,
+        len(draws),
+        draws,
+    )
+    return [shared, _rare_words(claim), usual, *lists]
+
+
+@lru_cache(maxsize=64)
+def _shared_words(
+    policy: str, table_version: str, late: bool, routes: Routes, pools: int
+) -> tuple[bytes, int]:
+    """Write what many claims have in common; also return how many of their pools are sent.
+
+    Those are `pools`, or if that is 0 as many as cover those that may be asked first.
+    """
+    by_last = dict(routes)
+    asked = [bytes(by_last.get(last, by_last[None])) for last in (CONTEXTUAL, PERSONAL, None)]
+    sent = pools or 1 + max(route[0] for route in by_last.values())
+    return words(sent, policy, table_version, int(late), *asked), sent
 
 
 @lru_cache(maxsize=64)

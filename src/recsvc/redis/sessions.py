@@ -3,7 +3,7 @@
 import time
 from asyncio import gather
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -30,6 +30,7 @@ from recsvc.session import (
 __all__ = ["RedisSessions"]
 
 _PAGE = 10_000  # tracks in one reply; whoever shares the connection waits for it
+_AT_ONCE = 20  # claims in one call of the script, which nothing else can interrupt
 
 
 class RedisSessions:
@@ -57,13 +58,26 @@ class RedisSessions:
 
     async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
         """Settle a plan, record the answer and its event, all in one step."""
-        reply = await self._send(
-            self._claim, partial(self._writer.write, claim, self._window()), claim.expires_ms
-        )
-        if reply[0] == b"more":  # the pools that are asked first are exhausted
-            write_all = partial(self._writer.write, claim, self._window(), all_pools=True)
-            reply = await self._send(self._claim, write_all, claim.expires_ms)
+        (reply,) = await self._send_claims((claim,))
+        if reply[0] != b"claimed":
+            reply = await self._insist(claim, reply)
         return outcome(reply, claim)
+
+    async def claim_all(
+        self, claims: Sequence[Claim]
+    ) -> list[Claimed | Exhausted | Moved | StoreUnavailableError]:
+        """Claim for different listeners, each in one step; what failed is in its place."""
+        by_partition: dict[int, list[int]] = {}
+        for at, claim in enumerate(claims):
+            by_partition.setdefault(claim.report.user % self.keys.partitions, []).append(at)
+        parts = [
+            places[start : start + _AT_ONCE]
+            for places in by_partition.values()
+            for start in range(0, len(places), _AT_ONCE)
+        ]
+        found = await gather(*(self._claim_some([claims[at] for at in part]) for part in parts))
+        outcomes = dict(zip(chain(*parts), chain(*found), strict=True))
+        return [outcomes[at] for at in range(len(claims))]
 
     async def finish(
         self, report: Report, event: Mapping[str, Any], expires_ms: int = 0
@@ -174,6 +188,42 @@ class RedisSessions:
         """Return what a short session has heard, longest ago first; None for any other."""
         packed = await self.caller.call(command("HGET", self.keys.session(user), "heard"))
         return None if packed is None else unpack_tracks(packed)
+
+    async def _send_claims(self, claims: Sequence[Claim], *, all_pools: bool = False) -> Any:
+        written = self._writer.write(claims, self._window(), self.ahead_ms, all_pools=all_pools)
+        return await self._claim.send(self.caller, written)
+
+    async def _claim_some(
+        self, claims: Sequence[Claim]
+    ) -> list[Claimed | Exhausted | Moved | StoreUnavailableError]:
+        outcomes: list[Claimed | Exhausted | Moved | StoreUnavailableError] = []
+        try:
+            replies = await self._send_claims(claims)
+        except StoreUnavailableError as error:
+            return [error] * len(claims)
+        for claim, reply in zip(claims, replies, strict=True):
+            try:
+                settled = reply if reply[0] == b"claimed" else await self._insist(claim, reply)
+                outcomes.append(outcome(settled, claim))
+            except StoreUnavailableError as error:
+                outcomes.append(error)
+        return outcomes
+
+    async def _insist(self, claim: Claim, reply: Any) -> Any:
+        """Claim again where the server needs more of the plan, or has another clock."""
+        all_pools = False
+        for _ in range(3):
+            if reply[0] == b"more":  # the pools that are asked first are exhausted
+                all_pools = True
+            elif reply[0] == b"late" and (now_ms := int(time.time() * 1000)) < claim.expires_ms:
+                # It is not late: the server's clock is ahead of ours, or no longer behind it.
+                self.ahead_ms = reply[1] - now_ms
+            else:
+                break
+            (reply,) = await self._send_claims((claim,), all_pools=all_pools)
+        if reply[0] in (b"late", b"more"):
+            raise StoreUnavailableError("it answered too late")
+        return reply
 
     async def _send(self, script: Script, write: Callable[[int], bytes], expires_ms: int) -> Any:
         """Run a script that refuses to change anything after the time that `write` is given."""
