@@ -3,7 +3,6 @@
 import time
 from asyncio import gather
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import orjson
@@ -30,7 +29,6 @@ from recsvc.session import (
 __all__ = ["RedisSessions"]
 
 _PAGE = 10_000  # tracks in one reply; whoever shares the connection waits for it
-_AT_ONCE = 20  # claims in one call of the script, which nothing else can interrupt
 
 
 class RedisSessions:
@@ -62,22 +60,6 @@ class RedisSessions:
         if reply[0] != b"claimed":
             reply = await self._insist(claim, reply)
         return outcome(reply, claim)
-
-    async def claim_all(
-        self, claims: Sequence[Claim]
-    ) -> list[Claimed | Exhausted | Moved | StoreUnavailableError]:
-        """Claim for different listeners, each in one step; what failed is in its place."""
-        by_partition: dict[int, list[int]] = {}
-        for at, claim in enumerate(claims):
-            by_partition.setdefault(claim.report.user % self.keys.partitions, []).append(at)
-        parts = [
-            places[start : start + _AT_ONCE]
-            for places in by_partition.values()
-            for start in range(0, len(places), _AT_ONCE)
-        ]
-        found = await gather(*(self._claim_some([claims[at] for at in part]) for part in parts))
-        outcomes = dict(zip(chain(*parts), chain(*found), strict=True))
-        return [outcomes[at] for at in range(len(claims))]
 
     async def finish(
         self, report: Report, event: Mapping[str, Any], expires_ms: int = 0
@@ -192,22 +174,6 @@ class RedisSessions:
     async def _send_claims(self, claims: Sequence[Claim], *, all_pools: bool = False) -> Any:
         written = self._writer.write(claims, self._window(), self.ahead_ms, all_pools=all_pools)
         return await self._claim.send(self.caller, written)
-
-    async def _claim_some(
-        self, claims: Sequence[Claim]
-    ) -> list[Claimed | Exhausted | Moved | StoreUnavailableError]:
-        outcomes: list[Claimed | Exhausted | Moved | StoreUnavailableError] = []
-        try:
-            replies = await self._send_claims(claims)
-        except StoreUnavailableError as error:
-            return [error] * len(claims)
-        for claim, reply in zip(claims, replies, strict=True):
-            try:
-                settled = reply if reply[0] == b"claimed" else await self._insist(claim, reply)
-                outcomes.append(outcome(settled, claim))
-            except StoreUnavailableError as error:
-                outcomes.append(error)
-        return outcomes
 
     async def _insist(self, claim: Claim, reply: Any) -> Any:
         """Claim again where the server needs more of the plan, or has another clock."""
