@@ -13,7 +13,19 @@ from recsvc.table import Table, Text
 
 __all__ = ["NOW", "claim", "command", "pool", "record", "small_table", "three_pools"]
 
-NOW = int(time.time() * 1000)
+
+class Moment:
+    """When a test began, in Unix milliseconds; what it records is of that time."""
+
+    def __init__(self) -> None:
+        self.ms = 0
+
+    def begin(self) -> None:
+        """Begin a test: a replay looks for events around the time of a record."""
+        self.ms = int(time.time() * 1000)
+
+
+NOW = Moment()
 """When the tests began, in Unix milliseconds."""
 
 
@@ -87,7 +99,7 @@ def record(
     *,
     track: int = 5,
     user: int = 1,
-    at: int = NOW,
+    at: int | None = None,
     version: str = "v1",
     name: str = "0123456789abcdef",
     **more: Any,
@@ -95,7 +107,7 @@ def record(
     """A record as a worker keeps it: an answer, or with no track the end of a session."""
     event = {
         "id": name,
-        "timestamp": at,
+        "timestamp": NOW.ms if at is None else at,
         "message": "last" if served is None else "next",
         "user": user,
         "track": track,

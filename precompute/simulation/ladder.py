@@ -29,6 +29,7 @@ __all__ = ["Trial", "run_ladder"]
 EXPERIMENT = "LADDER"
 _DECLARED = files("precompute.simulation").joinpath("ladder.toml")
 _START_SECONDS = 60.0
+_ENOUGH = 10  # listeners a treatment, on average, of whom a report says something
 _EXPLORATION = "0.05"  # of a round: what is learnt from should not only be the best
 
 # Nothing may be cut short here: a degraded answer would be a different experiment.
@@ -81,7 +82,8 @@ def run_ladder(directory: Path, trial: Trial) -> None:
     )  # fmt: skip
     compared = ["--experiment", EXPERIMENT, "--control", CONTROL, "--output"]
     _precompute("report", events, absent, oracle, *compared, directory / "report")
-    _precompute("report", absent, *compared, directory / "report-absent")
+    if people - known >= _ENOUGH * (arms + 1):
+        _precompute("report", absent, *compared, directory / "report-absent")
 
 
 def _learn(directory: Path, world: Path, trial: Trial, known: int) -> Path:

@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 _KNOWN = "it is known to be away"
 _LATE = "no answer within the deadline"
+_WAIT = 0.75  # of the patience, for a listener to have caught up
 _LOOK = 0.005  # seconds between looks at whether a listener has caught up
 _IDLE = 1.0  # seconds between rounds when there is nothing to do
 _LONGEST_PENDING = 30.0  # seconds after an outage; whatever is still pending was miscounted
@@ -284,11 +285,14 @@ class GuardedSessions:
     async def _caught_up(self, user: int) -> Place:
         """Wait until the store knows all that was answered to a listener without it."""
         place = self.memory.place(user, self._clock())
+        until = self._monotonic() + _WAIT * self.patience
         while self.memory.pending(place) and not self.breaker.is_open:
             since = max(self.memory.pending_since(place), self._closed_at)
             if self._clock() - since > _LONGEST_PENDING:
                 self.memory.settle(place)
                 break
+            if self._monotonic() > until:  # nothing has been asked, and that is worth knowing
+                raise NotAskedError("it has yet to learn what the listener was served")
             self._wake.set()
             await asyncio.sleep(_LOOK)
             place = self.memory.place(user, self._clock())

@@ -197,6 +197,7 @@ class Recovery:
         try:
             await self.replay.write(source, records)
         except StoreUnavailableError:
+            await self._probe()  # raises if it is the store, and not the records
             await self._write_singly(source, records)
         self._since = self._clock()
         latest = self.tally.latest.get(source, 0)

@@ -182,7 +182,9 @@ def test_redis_away_at_the_start_and_back(directory: Path) -> None:
         ready = httpx.get(f"{served.url}/health/ready")
         assert ready.status_code == 503
         assert httpx.get(f"{served.url}/health/live").status_code == 200
-        refused = httpx.post(f"{served.url}/last/1", json={"track": 5, "time": 0.5})
+        ended = httpx.post(f"{served.url}/last/1", json={"track": 5, "time": 0.5})
+        assert ended.status_code == 200  # it is kept on disk, and told later
+        refused = httpx.get(f"{served.url}/user/1")
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "1"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,7 @@ def test_an_event_tells_all_that_an_analysis_needs(
     answer = api.post(f"/next/{user}", json=REPORT).json()
     (event,) = events(directory, user)
     assert event.pop("timestamp") > 1_700_000_000_000
+    assert re.fullmatch("[0-9a-f]{16}", event.pop("id"))
     assert event == {
         "message": "next",
         "user": user,

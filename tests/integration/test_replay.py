@@ -19,6 +19,11 @@ from recsvc.session import Claimed, Exhausted, idempotency_field
 from tests.support import NOW, claim, command, record, three_pools
 
 
+@pytest.fixture(autouse=True)
+def _now() -> None:
+    NOW.begin()
+
+
 @pytest.fixture
 def replay(caller: Caller, keys: Keys) -> RedisReplay:
     return RedisReplay(caller, keys, session_ttl=60, idempotency_ttl=60, events_max=1_000_000)
@@ -48,7 +53,7 @@ async def test_an_answer_becomes_an_event_and_a_session(
     session = await sessions.read(1)
     assert session is not None
     assert (session.position, session.served, session.track) == (2, 12, 11)
-    assert (session.recommender, session.started, session.at) == ("contextual", NOW, NOW)
+    assert (session.recommender, session.started, session.at) == ("contextual", NOW.ms, NOW.ms)
     assert await sessions.listened(1) == [5, 11, 12]
     assert 0 < session.expires_in <= 60
 
@@ -97,8 +102,8 @@ async def test_a_record_is_written_once_however_often_it_comes(
 async def test_an_older_answer_does_not_hide_a_newer_one(
     client: Client, keys: Keys, replay: RedisReplay, sessions: RedisSessions
 ) -> None:
-    await replay.write("spool", [(1, record(11, at=NOW))])
-    older = record(12, at=NOW - 1000, recommender="personal")
+    await replay.write("spool", [(1, record(11, at=NOW.ms))])
+    older = record(12, at=NOW.ms - 1000, recommender="personal")
     await replay.write("another", [(1, older)])
     session = await sessions.read(1)
     assert session is not None
@@ -109,7 +114,7 @@ async def test_an_older_answer_does_not_hide_a_newer_one(
 async def test_a_session_that_would_have_expired_is_not_made(
     client: Client, keys: Keys, replay: RedisReplay, sessions: RedisSessions
 ) -> None:
-    assert await replay.write("spool", [(1, record(11, at=NOW - 61_000))]) == 1
+    assert await replay.write("spool", [(1, record(11, at=NOW.ms - 61_000))]) == 1
     assert await sessions.read(1) is None
     (event,) = await events(client, keys)
     assert event["recommendation"] == 11
@@ -122,7 +127,9 @@ async def test_the_end_of_a_session_is_the_end_of_that_session_only(
     assert await sessions.read(1) is None
     assert await sessions.listened(1) == []
     assert (await events(client, keys))[-1]["position"] == 1
-    await replay.write("spool", [(3, record(12, at=NOW + 10)), (4, record(None, at=NOW - 10))])
+    await replay.write(
+        "spool", [(3, record(12, at=NOW.ms + 10)), (4, record(None, at=NOW.ms - 10))]
+    )
     assert await sessions.read(1) is not None
     await replay.write("spool", [(5, record(None, user=2))])
     event = (await events(client, keys))[-1]
@@ -135,7 +142,7 @@ async def test_an_answer_that_nobody_got_is_taken_back(
     name = "feedfeedfeedfeed"
     asked = claim(three_pools(), key="k")
     made = record(31, name=name, unsure=True)
-    orphan = await sessions.claim(replace(asked, event=made.event, at_ms=NOW))
+    orphan = await sessions.claim(replace(asked, event=made.event, at_ms=NOW.ms))
     other = await sessions.claim(claim(three_pools(pick=1)))
     assert isinstance(orphan, Claimed)
     assert isinstance(other, Claimed)
@@ -168,7 +175,7 @@ async def test_a_key_whose_reply_was_lost_gets_what_was_answered(
     asked = claim(three_pools(), key="k")
     field = idempotency_field("next", asked.report)
     made = record(31, name="feedfeedfeedfeed", field=field, unsure=True)
-    await sessions.claim(replace(asked, event=made.event, at_ms=NOW))
+    await sessions.claim(replace(asked, event=made.event, at_ms=NOW.ms))
     await replay.write("spool", [(1, made)])
     again = await sessions.claim(asked)
     assert isinstance(again, Claimed)
@@ -184,7 +191,7 @@ async def acknowledged(sessions: RedisSessions, count: int, first: int = 0) -> l
         plan = Plan((Sample(CATALOGUE, [100 + n], 1000),), {None: (0,)})
         made = record(0, name=name, track=100 + n - 1)
         one = claim(plan, track=100 + n - 1)
-        claimed = await sessions.claim(replace(one, event=made.event, at_ms=NOW))
+        claimed = await sessions.claim(replace(one, event=made.event, at_ms=NOW.ms))
         assert isinstance(claimed, Claimed)
         found.append(
             record(

@@ -42,10 +42,11 @@ def _is_forgotten(entry: bytes, event: bytes, forgotten: dict[int, int]) -> bool
     In the same millisecond the order of the stream tells: `forgotten` loses who is past it.
     """
     read = orjson.loads(event)
-    user, until = read["user"], forgotten.get(read["user"])
+    user = read.get("user")
+    until = forgotten.get(user)
     if until is None:
         return False
-    if read["message"] == "forget":
+    if read.get("message") == "forget":
         if read["timestamp"] == until:
             del forgotten[user]
         return False
