@@ -31,7 +31,7 @@ _SPOOL, _RECENT, _LOCK = "spool", "recent", "lock"
 _KINDS = (_SPOOL, _RECENT)  # of records that a worker keeps
 _CHECKED = 200  # records looked up at once
 _WRITTEN = 1 << 18  # bytes of records written at once
-_TRIES = 3  # of one record that the store refuses although it works
+_TRIES = 3  # of records that the store refuses although it works
 _STEADY = 5.0  # seconds after which what the store has acknowledged is safe there
 
 
@@ -194,10 +194,14 @@ class Recovery:
 
     async def _write(self, source: str, entries: Sequence[Entry]) -> None:
         records = self._records(entries)
-        try:
-            await self.replay.write(source, records)
-        except StoreUnavailableError:
-            await self._probe()  # raises if it is the store, and not the records
+        for _ in range(_TRIES):
+            try:
+                await self.replay.write(source, records)
+            except StoreUnavailableError:
+                await self._probe()  # raises if it is the store, and not the records
+            else:
+                break
+        else:
             await self._write_singly(source, records)
         self._since = self._clock()
         latest = self.tally.latest.get(source, 0)

@@ -278,4 +278,4 @@ def test_calls_in_any_order(report: Report) -> None:
 
 @pytest.mark.torture
 def test_calls_in_any_order_in_full(report: Report) -> None:
-    _run(report, 3000, 400)
+    _run(report, 2000, 400)
