@@ -78,7 +78,7 @@ def train(
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(help="An artifact whose session model to start from: half the passes."),
+        typer.Option(help="An artifact whose session model to start from: fewer passes."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same input, same seed, same table.")] = 0,
     dimensions: Annotated[
@@ -115,7 +115,7 @@ def train(
     ] = 32,
     session_iterations: Annotated[
         int, typer.Option(min=1, help="Passes over the log.", rich_help_panel=_SESSION)
-    ] = 10,
+    ] = 14,
     valid_share: Annotated[
         float,
         typer.Option(
