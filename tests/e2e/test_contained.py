@@ -78,6 +78,9 @@ def data() -> Iterator[Path]:
         tried = run(directory, "true")
         if tried.returncode != 0:
             pytest.skip(f"no mount namespace to be had here: {tried.stderr.strip()}")
+        installed = run(directory, BIN / "recsvc", "--help")
+        if installed.returncode != 0:  # as below a directory that only its owner may enter
+            pytest.skip(f"nobody may not run what is installed here: {installed.stderr.strip()}")
         yield directory
 
 

@@ -24,7 +24,10 @@ def test_the_loop_closes(tmp_path: Path) -> None:
     run_ladder(tmp_path, TRIAL)
     events = [orjson.loads(line) for line in (tmp_path / "events.jsonl").read_bytes().splitlines()]
     assert len({event["experiments"]["LADDER"] for event in events}) == 11
-    served = {orjson.loads(line)["policy"] for line in (tmp_path / "round-1.jsonl").open("rb")}
+    served = {
+        orjson.loads(line)["policy"]
+        for line in (tmp_path / "round-1.jsonl").read_bytes().splitlines()
+    }
     assert served == {"session"}
     first, last = (artifact.read(tmp_path / f"artifact-{n}")[0] for n in (0, 1))
     assert last.metrics["events"] > first.metrics["events"]
