@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from recsvc.breaker import Breaker
 from recsvc.errors import NotAskedError, StoreUnavailableError
 from recsvc.memory import Memory, Place
-from recsvc.record import Record, pack
+from recsvc.record import Record, forgetting, pack, record_of
 from recsvc.recovery import Recovery
 from recsvc.session import (
     Claim,
@@ -99,7 +99,7 @@ class GuardedSessions:
         if isinstance(outcome, Claimed):
             first = outcome.entry != ""  # else the answer was given before
             if first:
-                self.recovery.journal.append(pack(_record(claim, outcome)))
+                self.recovery.journal.append(pack(record_of(claim, outcome)))
             if not memory.holds(place, report.user):
                 place = memory.place(report.user, now)
             memory.note(
@@ -154,7 +154,7 @@ class GuardedSessions:
         """Remove everything held on a listener."""
         await self._caught_up(user)
         receipt = await self._ask(self.store.erase, user)
-        self.recovery.journal.append(pack(_forgetting(user, receipt)))
+        self.recovery.journal.append(pack(forgetting(user, receipt)))
         self.memory.forget(self.memory.place(user, self._clock()))
         return receipt
 
@@ -297,26 +297,3 @@ class GuardedSessions:
             await asyncio.sleep(_LOOK)
             place = self.memory.place(user, self._clock())
         return place
-
-
-def _forgetting(user: int, receipt: Receipt) -> Record:
-    """Note an erasure: a store that loses it must not remember the listener."""
-    event = {"id": "", "message": "forget", "timestamp": receipt.at, "user": user, "track": 0}
-    nothing = {"time": 0.0, "policy": "", "table_version": "", "request_id": ""}
-    return Record(event | nothing, known=True, field="", track=None, entry=receipt.entry)
-
-
-def _record(claim: Claim, claimed: Claimed) -> Record:
-    return Record(
-        claim.event,
-        claim.known,
-        idempotency_field("next", claim.report),
-        claimed.track,
-        claimed.recommender,
-        claimed.propensity,
-        claimed.fallback,
-        unsure=False,
-        entry=claimed.entry,
-        session=claimed.session,
-        position=claimed.position,
-    )

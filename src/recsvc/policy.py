@@ -1,11 +1,10 @@
 """The recommendation rules, pure: no I/O, no clock, no hidden randomness.
 
-A decision is *planned* before the listener's session is known and *settled* once
-it is. The plan holds, for every recommender that may answer, its candidates and
-a draw made in advance; settling removes the tracks heard in the session and
-reads off the answer and its propensity. This split lets one atomic step inside
-Redis settle a plan (`redis/claim.lua` is the same algorithm, and a test holds the
-two equal), so that an answer costs one round trip.
+A decision is *planned* before the listener's session is known and *settled* once it is. The
+plan holds, for every recommender that may answer, its candidates and a draw made in advance;
+settling removes the tracks heard in the session and reads off the answer and its propensity.
+This split lets one atomic step inside Redis settle a plan (`redis/claim.lua` is the same
+algorithm, and a test holds the two equal), so that an answer costs one round trip.
 
 Why the law stays exact: the track drawn in advance is accepted if it is unheard,
 which has probability (weight / all weights); otherwise a second, independent draw

@@ -6,9 +6,10 @@ from typing import Any, Protocol
 import orjson
 
 from recsvc.errors import RecordError
+from recsvc.session import Claim, Claimed, Receipt, idempotency_field
 from recsvc.values import value
 
-__all__ = ["Numbered", "Record", "Replay", "pack", "unpack"]
+__all__ = ["Numbered", "Record", "Replay", "forgetting", "pack", "record_of", "unpack"]
 
 _LAYOUT = 1
 
@@ -88,3 +89,27 @@ def unpack(data: bytes) -> Record:
     if layout != _LAYOUT or not all(isinstance(number, int) for number in numbers):
         raise RecordError("not a record of this version")
     return record
+
+
+def forgetting(user: int, receipt: Receipt) -> Record:
+    """Note an erasure: a store that loses it must not remember the listener."""
+    event = {"id": "", "message": "forget", "timestamp": receipt.at, "user": user, "track": 0}
+    nothing = {"time": 0.0, "policy": "", "table_version": "", "request_id": ""}
+    return Record(event | nothing, known=True, field="", track=None, entry=receipt.entry)
+
+
+def record_of(claim: Claim, claimed: Claimed) -> Record:
+    """Note an answer that the store has acknowledged."""
+    return Record(
+        claim.event,
+        claim.known,
+        idempotency_field("next", claim.report),
+        claimed.track,
+        claimed.recommender,
+        claimed.propensity,
+        claimed.fallback,
+        unsure=False,
+        entry=claimed.entry,
+        session=claimed.session,
+        position=claimed.position,
+    )
