@@ -13,6 +13,13 @@ from recsvc.redis.connection import connect, connect_caller
 from recsvc.redis.embedded import embedded_server
 from recsvc.redis.keys import Keys
 from recsvc.redis.sessions import RedisSessions
+from tests.support import NOW
+
+
+@pytest.fixture(autouse=True)
+def _now() -> None:
+    """Whatever a test records is of the time that it begins, in whatever order tests run."""
+    NOW.begin()
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,6 @@ from recsvc.session import Claimed, Exhausted, idempotency_field
 from tests.support import NOW, claim, command, record, three_pools
 
 
-@pytest.fixture(autouse=True)
-def _now() -> None:
-    NOW.begin()
-
-
 @pytest.fixture
 def replay(caller: Caller, keys: Keys) -> RedisReplay:
     return RedisReplay(caller, keys, session_ttl=60, idempotency_ttl=60, events_max=1_000_000)
