@@ -13,7 +13,7 @@ from precompute.contextual import Settings as ContextualSettings
 from precompute.errors import TrainingError
 from precompute.factorisation import Settings as Factorisation
 from precompute.inference.parameters import Settings as InferenceSettings
-from precompute.inference.train import Trained, train
+from precompute.inference.train import Trained, is_warm, train
 from precompute.log import Log
 from precompute.neighbours import Settings as NeighboursSettings
 from precompute.personal import Settings as PersonalSettings
@@ -150,7 +150,10 @@ def _infer(
     """Fit the session model, if it is wanted and the log has sessions to learn from."""
     if settings.inference is None:
         return None
-    passes = settings.inference.passes(warm=live is not None) + settings.inference.finishing
+    passes = (
+        settings.inference.passes(warm=is_warm(live, settings.inference))
+        + settings.inference.finishing
+    )
     with progress.step("session model", passes * arranged.count) as advance:
         try:
             return train(

@@ -78,7 +78,10 @@ def train(
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(help="An artifact whose session model to start from: fewer passes."),
+        typer.Option(
+            help="An artifact whose session model to start from, if its vectors are as "
+            "long: fewer passes."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same input, same seed, same table.")] = 0,
     dimensions: Annotated[

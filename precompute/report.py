@@ -41,6 +41,10 @@ def summary(
     grid.add_row("rows filled up", f"{metrics['rows_filled']:,.0f}")
     console.print(grid)
     console.print(_errors(metrics, built.rows_a_second))
+    if "session_mse" in metrics:
+        losses = (metrics[f"session_log_loss{kind}"] for kind in ("", "_constant"))
+        console.print("session model: log loss {:.4f}, constant {:.4f}".format(*losses))
+        console.print(_foreseen(metrics))
     times = ", ".join(f"{name} {took:.1f}" for name, took in seconds.items())
     console.print(f"seconds: {times}; {sum(seconds.values()):.1f} in all", highlight=False)
     console.print(
@@ -105,6 +109,15 @@ def _errors(metrics: dict[str, float], speed: dict[str, float]) -> Grid:
         values = (metrics.get(f"{model}_{column}") for column in columns)
         cells = ["-" if value is None else f"{value:.5f}" for value in values]
         grid.add_row(model, *cells, f"{metrics[f'{model}_epochs']:.0f}", f"{rate:,.0f}")
+    return grid
+
+
+def _foreseen(metrics: dict[str, float]) -> Grid:
+    """Show how calibrated the session model is: what came, by tenths of what it foresaw."""
+    tenths = range(1, 1 + sum(name.endswith("_foreseen") for name in metrics))
+    grid = _grid("session model", *map(str, tenths))
+    for name in ("foreseen", "heard"):
+        grid.add_row(name, *(f"{metrics[f'session_tenth_{n}_{name}']:.2f}" for n in tenths))
     return grid
 
 

@@ -31,13 +31,19 @@ class Quality:
     def metrics(self) -> dict[str, float]:
         """Return the numbers for a manifest."""
         worst = max((abs(a - b) for a, b in self.calibration), default=0.0)
+        tenths = enumerate(self.calibration, 1)
         return {
             "validation_rows": float(self.rows),
             "log_loss": self.log_loss,
-            "constant_log_loss": self.constant_log_loss,
-            "validation_error": self.mse,
-            "constant_error": self.constant_mse,
+            "log_loss_constant": self.constant_log_loss,
+            "mse": self.mse,
+            "mse_constant": self.constant_mse,
             "calibration_error": worst,
+            **{
+                f"tenth_{number}_{name}": value
+                for number, pair in tenths
+                for name, value in zip(("foreseen", "heard"), pair, strict=True)
+            },
         }
 
 

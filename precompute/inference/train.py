@@ -17,7 +17,7 @@ from precompute.sessions import Sessions
 from recsvc.recommenders.source import session_model
 from recsvc.table import Table
 
-__all__ = ["Trained", "train"]
+__all__ = ["Trained", "is_warm", "train"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +32,11 @@ class Trained:
     """Rows gone through, over all passes."""
 
 
+def is_warm(live: Table | None, settings: Settings) -> bool:
+    """Tell whether a table has a session model to start from: one with vectors of this length."""
+    return live is not None and live.counts()["session_dimensions"] == settings.dimensions
+
+
 def train(
     sessions: Sessions,
     catalogue: Catalogue,
@@ -41,25 +46,24 @@ def train(
     live: Table | None = None,
     on_sessions: Callable[[int], None] = lambda _: None,
 ) -> Trained:
-    """Fit the session model, from that of the table `live` where it has one.
+    """Fit the session model, from that of the table `live` where `is_warm`.
 
     Raises `TrainingError` when no session has more than one track.
     """
     artist = catalogue.artist.astype(np.int64)
     everything = observe(sessions, artist)
-    fitted = everything.among(~everything.valid)
+    fitted, held = everything.among(~everything.valid), everything.among(everything.valid)
     if not len(fitted):
-        fitted = everything
-    warm = live is not None and bool(live.session)
-    model = (
-        _from_table(live, catalogue, settings)
-        if live is not None and warm
-        else start(fitted, artist, len(catalogue.artists), settings, seed=seed)
-    )
-    model.discount = find_discount(fitted)
+        fitted, held = everything, everything.among(~everything.valid)
+    warm = is_warm(live, settings)
+    if live is not None and warm:
+        model = _from_table(live, catalogue)
+        model.discount = find_discount(fitted)
+    else:
+        model = start(fitted, artist, len(catalogue.artists), settings, seed=seed)
     passes = settings.passes(warm=warm)
     improve(model, fitted, artist, passes, settings, on_sessions)
-    measured = _assess(model, everything.among(everything.valid), artist, settings, seed)
+    measured = _assess(model, held, artist, settings, seed)
     improve(model, everything, artist, settings.finishing, settings, on_sessions)
     rows = passes * len(fitted) + settings.finishing * len(everything)
     return Trained(_arrays(model, artist, settings), measured, rows)
@@ -94,7 +98,7 @@ def _arrays(model: Parameters, artist: Array, settings: Settings) -> dict[str, A
     }
 
 
-def _from_table(live: Table, catalogue: Catalogue, settings: Settings) -> Parameters:
+def _from_table(live: Table, catalogue: Catalogue) -> Parameters:
     """Return the parameters that a table's model was made of, for this catalogue's tracks."""
     model = session_model(live.session)
     k = len(model.opening)

@@ -15,6 +15,8 @@ from recsvc.table import Table
 
 __all__ = ["Limits", "check", "churn"]
 
+_MODELS = ("contextual", "personal", "session")
+
 Array = npt.NDArray[Any]
 
 
@@ -61,7 +63,7 @@ def check(
     reasons = [gate(candidate, limits) for gate in gates]
     if live is not None and len(live):
         reasons += [_kept(candidate, live, limits), _overlap(candidate, live, limits)]
-    reasons += [_error(model, metrics or {}, limits) for model in ("contextual", "personal")]
+    reasons += [_error(model, metrics or {}, limits) for model in _MODELS]
     return [reason for reason in reasons if reason is not None]
 
 

@@ -110,12 +110,13 @@ def test_churn_compares_ids_and_not_indices() -> None:
     assert overlap > 0.6
 
 
-def test_a_model_worse_than_the_constant_is_refused() -> None:
+@pytest.mark.parametrize("model", ["contextual", "personal", "session"])
+def test_a_model_worse_than_the_constant_is_refused(model: str) -> None:
     good = {"contextual_mse": 0.1, "contextual_mse_constant": 0.1, "personal_mse": 9.0}
     assert check(make(), metrics=good) == []
-    bad = {"personal_mse": 0.3, "personal_mse_constant": 0.2}
+    bad = {f"{model}_mse": 0.3, f"{model}_mse_constant": 0.2}
     [reason] = check(make(), metrics=bad)
     assert reason == (
-        "the personal model's error of 0.3000 is more than 1 times the constant predictor's 0.2000"
+        f"the {model} model's error of 0.3000 is more than 1 times the constant predictor's 0.2000"
     )
     assert check(make(), limits=gates.Limits(error_ratio=2), metrics=bad) == []
