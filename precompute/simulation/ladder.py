@@ -28,7 +28,7 @@ __all__ = ["Trial", "run_ladder"]
 
 EXPERIMENT = "LADDER"
 _DECLARED = files("precompute.simulation").joinpath("ladder.toml")
-_START_SECONDS = 60.0
+_START_SECONDS, _STOP_SECONDS = 60.0, 60.0
 _ENOUGH = 10  # listeners a treatment, on average, of whom a report says something
 _EXPLORATION = "0.05"  # of a round: what is learnt from should not only be the best
 
@@ -143,7 +143,11 @@ def _service(data_dir: Path, artifact: Path, seed: int, extra: dict[str, str]) -
         yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait()
+        try:
+            process.wait(timeout=_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _precompute(*arguments: object) -> None:

@@ -69,7 +69,7 @@ def experiment(
     *,
     output: Annotated[Path, typer.Option(help="Directory for everything that is made.")],
     tracks: Annotated[int, typer.Option(min=100)] = 20_000,
-    listeners: Annotated[int, typer.Option(min=10, help="About a tenth a policy.")] = 20_000,
+    listeners: Annotated[int, typer.Option(min=10, help="About a twelfth a policy.")] = 20_000,
     cold_sessions: Annotated[
         int, typer.Option(min=1, help="Sessions a listener in the log to train on.")
     ] = 10,

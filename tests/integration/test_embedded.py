@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -54,6 +55,15 @@ async def test_the_last_one_out_stops_it(directory: Path) -> None:
         assert pid(directory) == first
         await write(url, "still there")
     assert pid(directory) is None
+
+
+async def test_it_ends_although_its_directory_has_gone(directory: Path) -> None:
+    with embedded_server(directory):
+        server = pid(directory)
+        shutil.rmtree(directory / "valkey")
+    assert server is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)
 
 
 HOLD = """

@@ -29,6 +29,7 @@ __all__ = ["embedded_server"]
 _LONGEST_SOCKET_PATH = 100  # the system's limit is 104 to 108 bytes
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
+_REMIND_SECONDS = 2.0
 _LOOK_SECONDS = 0.1
 _LONGEST_LOOK_SECONDS = 5.0
 
@@ -118,14 +119,19 @@ class _Keeper:
         """Ask the server to end, and wait until its data is on disk."""
         _stop(self.directory, self.address)
         for child in self._children:
-            with suppress(ChildProcessError):
-                os.waitpid(child, 0)  # no zombie
+            _end(child)
 
     def _keep(self) -> None:
         pause = _LOOK_SECONDS
         while not self._ended.wait(pause):
             self._children = [child for child in self._children if not _ended(child)]
-            started = self.start_if_gone()
+            try:
+                started = self.start_if_gone()
+            except OSError as error:  # no room, or no directory any more
+                if pause < _LONGEST_LOOK_SECONDS:
+                    _log.error("the embedded server cannot be looked after: %s", error)
+                pause = _LONGEST_LOOK_SECONDS
+                continue
             if started:
                 _log.warning("the embedded server was gone; it was started again")
             # What dies as soon as it is started must not be started ten times a second.
@@ -161,6 +167,23 @@ def _ended(child: int) -> bool:
         return os.waitpid(child, os.WNOHANG)[0] == child
     except ChildProcessError:
         return True
+
+
+def _end(child: int) -> None:
+    """Wait for a server of ours to end; make it, should it not have heard that it is to.
+
+    It hears by its file of the process id, which somebody may have removed.
+    """
+    for seconds, reminder in ((_REMIND_SECONDS, signal.SIGTERM), (_STOP_SECONDS, signal.SIGKILL)):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if _ended(child):
+                return
+            time.sleep(0.02)
+        with suppress(ProcessLookupError):
+            os.kill(child, reminder)
+    with suppress(ChildProcessError):
+        os.waitpid(child, 0)  # no zombie
 
 
 def _stop(directory: Path, address: Path) -> None:
