@@ -86,6 +86,10 @@ class Moments:
     """`[k, k]`: sum of f E[z]^T."""
     spread: Tensor
     """`[k, k]`: sum of the covariance of z around the prior's mean."""
+    firsts: Tensor
+    """`[n]`: sum of t^2 of the sessions that began with each track, heard for t."""
+    aims: Tensor
+    """`[n, k]`: sum of t E[z - m], where m is the prior's mean after a track that is unknown."""
     squares: float = 0.0
     """Sum of w E[(y - z · x)^2]."""
 
@@ -102,6 +106,8 @@ class Moments:
             torch.zeros(k, k),
             torch.zeros(k, k),
             torch.zeros(k, k),
+            torch.zeros(tracks),
+            torch.zeros(tracks, k),
         )
 
 
@@ -182,7 +188,14 @@ def _block(
     moments.answers += features.T @ mean
     moments.spread += covariance.sum(0) + error.T @ error
 
-    # 3. What they say of each track.
+    # 3. What they say of the tracks that they begin with.
+    first, heard = rows.first[start:end], rows.first_time[start:end]
+    known = first >= 0
+    first, heard = first[known], heard[known]
+    moments.firsts.index_add_(0, first, heard**2)
+    moments.aims.index_add_(0, first, heard[:, None] * (mean[known] - model.opening[:, -1]))
+
+    # 4. What they say of each track heard later.
     order = torch.argsort(local, stable=True)
     by_track = _csr(local[order], session[order], weight[order], (shape[1], shape[0]))
     second = by_track @ packed.pack(covariance + mean[:, :, None] * mean[:, None, :])

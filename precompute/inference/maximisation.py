@@ -12,41 +12,82 @@ _SWEEPS = 3  # over artists, then tracks: each is exact given the other
 _TRACKS_AT_ONCE = 8192
 _LEAST_NOISE = 0.02
 _JITTER = 1e-3
+_OPENING_RIDGE = 10.0
 
 
 def maximise(
     model: Parameters, moments: Moments, artist: Tensor, sessions: int, settings: Settings
 ) -> None:
     """Replace everything but the discount, in place; `artist` `[n]` is each track's artist."""
-    k = model.dimensions + 1
-    packed = Packed(k)
-    ridge = torch.eye(k) * 10.0
-    model.opening = torch.linalg.solve(moments.openings + ridge, moments.answers).T.contiguous()
-    model.spread = moments.spread / sessions + torch.eye(k) * _JITTER
+    ridge = torch.eye(model.dimensions + 1)
+    _vectors(model, _Told(model, moments), artist, settings)
+    openings = moments.openings + ridge * _OPENING_RIDGE
+    model.opening = torch.linalg.solve(openings, moments.answers).T.contiguous()
+    model.spread = moments.spread / sessions + ridge * _JITTER
     model.noise = max(moments.squares / max(float(moments.weight.sum()), 1.0), _LEAST_NOISE)
-    # What each track's vector is to explain, [n, d]: the mood and the offset do the rest.
-    d = model.dimensions
-    gram = packed.full(moments.gram)
-    wanted = moments.times_logit - model.offsets[:, None] * moments.plain
-    wanted = wanted[:, :d] - gram[:, :d, d]
-    gram = gram[:, :d, :d]
-    by_artist = torch.zeros(len(model.artists), d, d).index_add_(0, artist, gram)
-    for _ in range(_SWEEPS):
-        left = wanted - torch.einsum("tij,tj->ti", gram, model.deviations)
-        pooled = torch.zeros_like(model.artists).index_add_(0, artist, left)
-        model.artists = _ridge(by_artist, pooled, settings.artist_scale)
-        left = wanted - torch.einsum("tij,tj->ti", gram, model.artists[artist])
-        model.deviations = _ridge(gram, left, settings.track_scale)
     explained = (model.directions(artist) * moments.plain).sum(1)
     model.offsets = (moments.logit - explained) / (moments.weight + settings.offset_rows)
 
 
+class _Told:
+    """What is told of each track's vector `v`: what explains it best solves `gram v = wanted`.
+
+    Two things tell of it: how the track was heard, mood and offset left out, and what was liked
+    in the sessions that it began, since that is `led @ v * time` give or take the spread.
+    """
+
+    def __init__(self, model: Parameters, moments: Moments) -> None:
+        self._packed, self._d, self._moments = (
+            Packed(model.dimensions + 1),
+            model.dimensions,
+            moments,
+        )
+        led = model.opening[:, : self._d]  # from a first track's vector to what is liked after it
+        pull = led.T @ torch.linalg.inv(model.spread)
+        self._of_first: Tensor = pull @ led
+        self.wanted = (moments.times_logit - model.offsets[:, None] * moments.plain)[:, : self._d]
+        """`[n, d]`."""
+        for rows in _pieces(len(self.wanted)):
+            self.wanted[rows] -= self._packed.full(moments.gram[rows])[:, : self._d, self._d]
+        self.wanted += moments.aims @ pull.T
+
+    def gram(self, rows: slice) -> Tensor:
+        """Return those of some tracks, `[m, d, d]`; all at once would be too many."""
+        heard: Tensor = self._packed.full(self._moments.gram[rows])[:, : self._d, : self._d]
+        return heard + self._moments.firsts[rows, None, None] * self._of_first
+
+
+def _vectors(model: Parameters, told: _Told, artist: Tensor, settings: Settings) -> None:
+    """Solve for the artists' and the tracks' vectors in turns; a piece of the tracks at a time."""
+    wanted, pieces, d = told.wanted, _pieces(len(told.wanted)), model.dimensions
+    by_artist = torch.zeros(len(model.artists), d, d)
+    for rows in pieces:
+        by_artist.index_add_(0, artist[rows], told.gram(rows))
+    for _ in range(_SWEEPS):
+        pooled, solved = torch.zeros_like(model.artists), []
+        for rows in pieces:
+            left = wanted[rows] - _times(told.gram(rows), model.deviations[rows])
+            pooled.index_add_(0, artist[rows], left)
+        model.artists = torch.cat(
+            [_ridge(by_artist[r], pooled[r], settings.artist_scale) for r in _pieces(len(pooled))]
+        )
+        for rows in pieces:
+            gram = told.gram(rows)
+            left = wanted[rows] - _times(gram, model.artists[artist[rows]])
+            solved.append(_ridge(gram, left, settings.track_scale))
+        model.deviations = torch.cat(solved)
+
+
+def _pieces(count: int) -> list[slice]:
+    return [slice(i, min(i + _TRACKS_AT_ONCE, count)) for i in range(0, count, _TRACKS_AT_ONCE)]
+
+
+def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Multiply each of many matrices `[m, d, d]` with its vector, `[m, d]`."""
+    return (matrices @ vectors[:, :, None])[:, :, 0]
+
+
 def _ridge(gram: Tensor, wanted: Tensor, scale: float) -> Tensor:
     """Solve `(gram + I / scale^2) x = wanted` for each of many, `[m, d]`."""
-    found = torch.empty_like(wanted)
-    penalty = torch.eye(wanted.shape[1]) / scale**2
-    for start in range(0, len(wanted), _TRACKS_AT_ONCE):
-        rows = slice(start, start + _TRACKS_AT_ONCE)
-        factor = torch.linalg.cholesky(gram[rows] + penalty)
-        found[rows] = torch.cholesky_solve(wanted[rows, :, None], factor)[:, :, 0]
-    return found
+    factor = torch.linalg.cholesky(gram + torch.eye(wanted.shape[1]) / scale**2)
+    return torch.cholesky_solve(wanted[:, :, None], factor)[:, :, 0]

@@ -18,6 +18,8 @@ class Settings:
     """Passes over the rows. A warm start needs two thirds of them."""
     finishing: int = 3
     """Passes at the end, over the validation sessions too: the latest are the most telling."""
+    momentum: float = 0.9
+    """How far a pass is carried on in its direction, at most; 0 leaves passes alone."""
     artist_scale: float = 0.15
     """Standard deviation that an artist's vector is expected to have in each dimension."""
     track_scale: float = 0.06

@@ -34,6 +34,7 @@ class ByHand:
         self.gram, self.times_logit, self.plain = np.zeros((n, k, k)), *np.zeros((2, n, k))
         self.weight, self.logit = np.zeros((2, n))
         self.openings, self.answers, self.spread = np.zeros((3, k, k))
+        self.firsts, self.aims = np.zeros(n), np.zeros((n, k))
         self.squares, self.means = 0.0, []
         for s in range(observed.count):
             first = int(observed.first[s])
@@ -61,6 +62,9 @@ class ByHand:
                 self.weight[t] += w
                 self.logit[t] += w * full
                 self.squares += w * ((y - mean @ x[t]) ** 2 + x[t] @ covariance @ x[t])
+            if first >= 0:
+                self.firsts[first] += float(observed.first_time[s]) ** 2
+                self.aims[first] += float(observed.first_time[s]) * (mean - opening[:, -1])
             self.openings += np.outer(f, f)
             self.answers += np.outer(f, mean)
             self.spread += covariance + np.outer(mean - m0, mean - m0)

@@ -41,7 +41,10 @@ def test_vectors_are_ridges_of_artists_and_tracks_in_turn(
     gram = double(Packed(d + 1).full(moments.gram))
     offsets, plain = double(WORLD.model.offsets), double(moments.plain)
     wanted = (double(moments.times_logit) - offsets[:, None] * plain)[:, :d] - gram[:, :d, d]
-    gram = gram[:, :d, :d]
+    led = double(WORLD.model.opening)[:, :d]
+    pull = led.T @ np.linalg.inv(double(WORLD.model.spread))
+    gram = gram[:, :d, :d] + double(moments.firsts)[:, None, None] * (pull @ led)
+    wanted += double(moments.aims) @ pull.T
     artists, own = double(WORLD.model.artists).copy(), double(WORLD.model.deviations).copy()
     for _ in range(SWEEPS):
         for a in range(6):
@@ -53,6 +56,25 @@ def test_vectors_are_ridges_of_artists_and_tracks_in_turn(
             own[t] = np.linalg.solve(gram[t] + np.eye(d) / 0.2**2, left)
     np.testing.assert_allclose(found.artists, artists, atol=1e-4)
     np.testing.assert_allclose(found.deviations, own, atol=1e-4)
+
+
+def test_a_track_that_only_begins_sessions_is_told_of_by_what_was_liked_in_them() -> None:
+    """Known by hand: one dimension, one session, nothing else to explain."""
+    model = Parameters(
+        artists=torch.zeros(1, 1),
+        deviations=torch.zeros(1, 1),
+        offsets=torch.zeros(1),
+        opening=torch.tensor([[2.0, 0.0], [0.0, 0.0]]),
+        spread=torch.eye(2) * 0.5,
+        noise=1.0,
+        discount=1.0,
+    )
+    moments = Moments.none(1, Packed(2))
+    moments.firsts[0] = 1.0  # heard in full
+    moments.aims[0] = torch.tensor([3.0, 0.0])  # after which a taste of 3 was found
+    maximise(model, moments, torch.tensor([0]), 1, Settings(artist_scale=1e-3, track_scale=1.0))
+    # Least (3 - 2 v)^2 / 0.5 + v^2, so (8 + 1) v = 12.
+    assert float(model.vectors(torch.tensor([0]))) == pytest.approx(12 / 9, rel=1e-3)
 
 
 def test_offsets_are_the_mean_of_what_is_left(moments: Moments, found: Parameters) -> None:
@@ -79,8 +101,9 @@ def test_spread_and_noise_are_means(moments: Moments, found: Parameters) -> None
 
 def test_of_tracks_never_heard_nothing_is_made_up(moments: Moments) -> None:
     model, silent = deepcopy(WORLD.model), deepcopy(moments)
-    for sums in (silent.gram, silent.times_logit, silent.plain, silent.weight, silent.logit):
-        sums[5] = 0.0
+    by_track = ("gram", "times_logit", "plain", "weight", "logit", "firsts", "aims")
+    for name in by_track:
+        getattr(silent, name)[5] = 0.0
     maximise(model, silent, ARTIST, 60, SETTINGS)
     assert model.deviations[5].abs().max() < 1e-6
     assert model.offsets[5] == 0.0
