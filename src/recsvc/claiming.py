@@ -98,6 +98,12 @@ class Claiming:
             plan, outcome = await self._recall(call, rng)
         else:
             outcome = await self._try(call, plan)
+        return await self.go_on(call, plan, rng, outcome)
+
+    async def go_on(
+        self, call: Call, plan: Plan, rng: Random, outcome: Claimed | Exhausted | Moved
+    ) -> Claimed:
+        """Claim a track after a first try; raises `StoreUnavailableError`."""
         for _ in range(_ATTEMPTS):
             if isinstance(outcome, Claimed):
                 return outcome
@@ -106,6 +112,14 @@ class Claiming:
             else:
                 outcome = await self._beyond(call, outcome, rng)
         raise StoreUnavailableError("the listener's session changes faster than it can be read")
+
+    async def claim_all(
+        self, calls: Sequence[Call], plans: Sequence[Plan]
+    ) -> list[Claimed | Exhausted | Moved]:
+        """Try the plans of the calls of one bundle; what is not `Claimed` goes on by `go_on`."""
+        now = self.clock()
+        claims = [_claim(call, plan, now) for call, plan in zip(calls, plans, strict=True)]
+        return await self.sessions.claim_all(claims)
 
     async def _recall(self, call: Call, rng: Random) -> tuple[Plan, Claimed | Exhausted | Moved]:
         """Look at the session, plan, and claim if the session is still as it was then.
@@ -164,23 +178,34 @@ class Claiming:
         recount: int | None = None,
         evidence: bytes = b"",
     ) -> Claimed | Exhausted | Moved:
-        fields = event(call, "next", self.clock())
         return await self.sessions.claim(
-            Claim(
-                call.report,
-                plan,
-                call.source.table.index(call.report.track) is not None,
-                fields["timestamp"],
-                call.policy.name,
-                call.source.version,
-                fields,
-                position,
-                recount,
-                call.id,
-                call.expires_ms,
-                evidence,
-            )
+            _claim(call, plan, self.clock(), position, recount, evidence)
         )
+
+
+def _claim(
+    call: Call,
+    plan: Plan,
+    now: float,
+    position: int | None = None,
+    recount: int | None = None,
+    evidence: bytes = b"",
+) -> Claim:
+    fields = event(call, "next", now)
+    return Claim(
+        call.report,
+        plan,
+        call.source.table.index(call.report.track) is not None,
+        fields["timestamp"],
+        call.policy.name,
+        call.source.version,
+        fields,
+        position,
+        recount,
+        call.id,
+        call.expires_ms,
+        evidence,
+    )
 
 
 def event(call: Call, message: str, now: float) -> dict[str, Any]:

@@ -7,13 +7,13 @@ without it wait until it has.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from recsvc.breaker import Breaker
 from recsvc.errors import NotAskedError, StoreUnavailableError
 from recsvc.memory import Memory, Place
+from recsvc.outages import Outages
 from recsvc.record import Record, forgetting, pack, record_of
 from recsvc.recovery import Recovery
 from recsvc.session import (
@@ -32,19 +32,17 @@ from recsvc.session import (
 
 __all__ = ["GuardedSessions"]
 
-_log = logging.getLogger(__name__)
-
 T = TypeVar("T")
 
 _KNOWN = "it is known to be away"
 _LATE = "no answer within the deadline"
 _WAIT = 0.75  # of the patience, for a listener to have caught up
 _LOOK = 0.005  # seconds between looks at whether a listener has caught up
-_IDLE = 1.0  # seconds between rounds when there is nothing to do
+_ALONE = Moved()
 _LONGEST_PENDING = 30.0  # seconds after an outage; whatever is still pending was miscounted
 
 
-class GuardedSessions:
+class GuardedSessions(Outages):
     """The `Sessions` port around another one, `store`.
 
     `clock` returns Unix seconds, `monotonic` seconds that never go back; `patience` is how
@@ -62,25 +60,18 @@ class GuardedSessions:
         monotonic: Callable[[], float],
         patience: float,
     ) -> None:
+        super().__init__(
+            store, recovery, breaker, clock=clock, monotonic=monotonic, patience=patience
+        )
         self.store = store
-        self.recovery = recovery
         self.memory = memory
-        self.breaker = breaker
-        self.patience = patience
-        self._clock = clock
-        self._monotonic = monotonic
-        self._closed_at = 0.0
-        self._why = ""
-        self._suspicion = ""
-        self._reported = False
-        self._wake = asyncio.Event()
 
     # --- the port ---------------------------------------------------------------------------
 
     async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
         """Settle a plan, record the answer and its event, all in one step."""
-        report, memory, now = claim.report, self.memory, claim.at_ms / 1000
-        place = memory.place(report.user, now)
+        report, memory = claim.report, self.memory
+        place = memory.place(report.user, claim.at_ms / 1000)
         if memory.pending(place):
             place = await self._caught_up(report.user)
         if self.breaker.is_open:
@@ -97,20 +88,35 @@ class GuardedSessions:
             outcome = await self._claim_again(claim, error)
         self.breaker.succeeded()
         if isinstance(outcome, Claimed):
-            first = outcome.entry != ""  # else the answer was given before
-            if first:
+            if outcome.entry:  # else the answer was given before
                 self.recovery.journal.append(pack(record_of(claim, outcome)))
-            if not memory.holds(place, report.user):
-                place = memory.place(report.user, now)
-            memory.note(
-                place,
-                now,
-                report.track,
-                outcome.track,
-                outcome.recommender,
-                new=first and outcome.position == 0,
-            )
+            self._note(claim, outcome, place)
         return outcome
+
+    def bundles(self, users: Sequence[int]) -> list[list[int]]:
+        """Sort different listeners into lists of places whose claims may go out together."""
+        return self.store.bundles(users)
+
+    async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed | Exhausted | Moved]:
+        """Claim for the listeners of one bundle, each in one step, all in one round trip.
+
+        Those of whom the store has something to learn yet are left to `claim`, which waits.
+        """
+        memory, outcomes = self.memory, list[Claimed | Exhausted | Moved]([_ALONE]) * len(claims)
+        places = [memory.place(claim.report.user, claim.at_ms / 1000) for claim in claims]
+        ready = [at for at, place in enumerate(places) if not memory.pending(place)]
+        if not ready:
+            return outcomes
+        found = await self._ask(self.store.claim_all, [claims[at] for at in ready])
+        records = list[bytes]()
+        for at, outcome in zip(ready, found, strict=True):
+            outcomes[at] = outcome
+            if isinstance(outcome, Claimed):
+                if outcome.entry:
+                    records.append(pack(record_of(claims[at], outcome)))
+                self._note(claims[at], outcome, places[at])
+        self.recovery.journal.append_all(records)
+        return outcomes
 
     async def finish(
         self, report: Report, event: Mapping[str, Any], expires_ms: int = 0
@@ -162,101 +168,21 @@ class GuardedSessions:
         """Return if the store answers."""
         await self._ask(self.store.ping)
 
-    # --- outages ----------------------------------------------------------------------------
+    # --- how it is asked ------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Find out whether the store works, and bring it up to date if it does."""
-        self.breaker.open(self._monotonic())
-        await self._try_to_close()
-        if self.breaker.is_open:
-            self._report(self._why)
-        else:
-            await self._catch_up()
-
-    async def run(self) -> None:
-        """Probe while the store is away, catch up when it is back; cancel to stop."""
-        while True:
-            try:
-                if self._suspicion:
-                    await self._verify()
-                if self.breaker.is_open:
-                    await asyncio.sleep(self.breaker.pause())
-                    await self._try_to_close()
-                    continue
-                self._wake.clear()
-                await self._catch_up()
-            except Exception:  # the disk, most likely; this task must outlive whatever it is
-                _log.exception("cannot catch up with what Redis has to learn")
-                self._wake.clear()
-            await self._idle()
-
-    def restarted(self) -> None:
-        """Hear that the store was restarted: what it has lost is to be written first."""
-        self._open("it was restarted")
-
-    def spooled(self) -> None:
-        """Hear that there is something to catch up with."""
-        self._wake.set()
-
-    async def _catch_up(self) -> None:
-        try:
-            await self.recovery.tidy()
-            if self.recovery.behind:
-                await self.recovery.drain()
-        except StoreUnavailableError as error:
-            self._failed(str(error))
-
-    async def _idle(self) -> None:
-        try:
-            async with asyncio.timeout(_IDLE):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-
-    async def _try_to_close(self) -> None:
-        """Probe the store; if it works, write what it has lost, and use it again."""
-        try:
-            async with asyncio.timeout(self.patience):
-                await self.store.ping()
-            await self.recovery.restore()
-        except TimeoutError:
-            self._why = "no answer to a probe"
-        except StoreUnavailableError as error:
-            self._why = str(error)
-        else:
-            now, since = self._monotonic(), self.breaker.since
-            self.breaker.close(now)
-            self._closed_at = self._clock()
-            if self._reported:
-                self._reported = False
-                _log.warning("Redis is back after %.1f s", now - since)
-
-    def _report(self, why: str) -> None:
-        self._reported = True
-        _log.warning("Redis is away, the tables in memory answer: %s", why)
-
-    def _failed(self, why: str) -> None:
-        if self.breaker.failed() and not self.breaker.is_open:
-            self._suspicion = why
-            self._wake.set()
-
-    async def _verify(self) -> None:
-        """Find out whether it is the store that failed, or a stall of our own."""
-        why, self._suspicion = self._suspicion, ""
-        try:
-            async with asyncio.timeout(self.patience):
-                await self.store.ping()
-        except (TimeoutError, StoreUnavailableError):
-            self._open(why)
-        else:
-            self.breaker.succeeded()
-
-    def _open(self, why: str) -> None:
-        """Stop asking the store; to be on the safe side, all it learned lately is in doubt."""
-        if self.breaker.open(self._monotonic()):
-            self._report(why)
-            self.recovery.go_back()
-            self._wake.set()
+    def _note(self, claim: Claim, claimed: Claimed, place: Place) -> None:
+        """Remember what the store has acknowledged."""
+        report, memory, now = claim.report, self.memory, claim.at_ms / 1000
+        if not memory.holds(place, report.user):
+            place = memory.place(report.user, now)
+        memory.note(
+            place,
+            now,
+            report.track,
+            claimed.track,
+            claimed.recommender,
+            new=claimed.entry != "" and claimed.position == 0,
+        )
 
     async def _claim_again(
         self, claim: Claim, first: StoreUnavailableError

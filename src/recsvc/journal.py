@@ -5,7 +5,7 @@ killed. So a worker also writes each answer here before it goes out. Nobody wait
 disk: what a killed process has handed to the kernel is safe; only a power cut takes it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from recsvc.errors import SpoolFullError
@@ -45,6 +45,16 @@ class Journal:
                 self._now.add(payload)
         except (OSError, SpoolFullError):
             self.failed += 1
+
+    def append_all(self, payloads: Sequence[bytes]) -> None:
+        """Add records that came together, with one call of the system."""
+        try:
+            if self._now.size and self._clock() - self._turned > self.keep:
+                self._turn()
+            self._now.append(payloads)
+        except (OSError, SpoolFullError):
+            for payload in payloads:
+                self.append(payload)
 
     def close(self) -> None:
         """Close the files; what is in them stays."""

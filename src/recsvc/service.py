@@ -5,7 +5,9 @@ HTTP or Redis: what it needs from outside are the ports `Sessions` and `Tables`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 from random import Random
 from typing import Protocol, TypeVar
 
@@ -14,15 +16,20 @@ from recsvc.claiming import Call, Claiming, event
 from recsvc.deadlines import Deadlines
 from recsvc.draws import Draws
 from recsvc.errors import NotAskedError, StoreUnavailableError
-from recsvc.explanation import Explanation, PoolExplanation, explain_pool
-from recsvc.policy import (
-    CATALOGUE,
-    Pool,
-    Sample,
-)
+from recsvc.explaining import Explaining
+from recsvc.explanation import Explanation
+from recsvc.policy import Plan
 from recsvc.recommenders.registry import Policies
 from recsvc.recommenders.source import Source
-from recsvc.session import NOT_RECALLED, Claimed, Receipt, Report, Session, Sessions
+from recsvc.session import (
+    Claimed,
+    Exhausted,
+    Moved,
+    Receipt,
+    Report,
+    Session,
+    Sessions,
+)
 from recsvc.standby import Standby
 
 __all__ = ["Answer", "Observer", "Service", "Tables"]
@@ -30,6 +37,8 @@ __all__ = ["Answer", "Observer", "Service", "Tables"]
 T = TypeVar("T")
 
 _PATIENCE = 0.8  # of the deadline; the rest is for an answer without the store, and its event
+
+_AT_ONCE = 100  # listeners of one batch whose time begins together
 
 
 class Tables(Protocol):
@@ -77,9 +86,22 @@ class Service:
         self.draws = draws
         self.clock = clock
         self.claiming = Claiming(sessions, clock)
+        self._explaining = Explaining(sessions)
         self.deadline = deadline
         self.patience = _PATIENCE * deadline
         self._deadlines = Deadlines(self.patience)
+
+    async def next_all(self, reports: Sequence[Report]) -> list[Answer]:
+        """Choose the next track for each report, as `next` does; those of a listener in order.
+
+        What different listeners claim goes to the store together.
+        """
+        answers: list[Answer | None] = [None] * len(reports)
+        for places in _rounds(reports):
+            found = await self._next_each([reports[place] for place in places])
+            for place, answer in zip(places, found, strict=True):
+                answers[place] = answer
+        return [answer for answer in answers if answer is not None]
 
     async def next(self, report: Report) -> Answer:
         """Choose the next track, and record that it was served.
@@ -137,7 +159,77 @@ class Service:
 
     async def explain(self, report: Report) -> Explanation:
         """Say what `next` would do now, and why, changing nothing."""
-        return await self._within_deadline(self._explain(self._call(report)))
+        return await self._within_deadline(self._explaining.explain(self._call(report)))
+
+    async def _next_each(self, reports: Sequence[Report]) -> list[Answer]:
+        """Answer different listeners side by side."""
+        calls = [self._call(report) for report in reports]
+        # A key is asked for again where the store fails, and what recalls looks first.
+        alone = [at for at, call in enumerate(calls) if call.recalls or call.report.key is not None]
+        rest = [at for at, call in enumerate(calls) if not call.recalls and call.report.key is None]
+        bundles = [
+            [rest[at] for at in bundle]
+            for bundle in self.sessions.bundles([reports[at].user for at in rest])
+        ]
+        found = await asyncio.gather(
+            *(self._next_bundle([calls[at] for at in bundle]) for bundle in bundles),
+            *(self._next_alone(reports[at]) for at in alone),
+        )
+        answers = dict(zip([*chain(*bundles), *alone], chain(*found), strict=True))
+        return [answers[at] for at in range(len(reports))]
+
+    async def _next_alone(self, report: Report) -> list[Answer]:
+        return [await self.next(report)]
+
+    async def _next_bundle(self, calls: Sequence[Call]) -> list[Answer]:
+        """Answer what the store can be asked at once; what it cannot settle so, one by one."""
+        rngs = [self.draws.of(call.report.user) for call in calls]
+        plans = [call.plan(rng) for call, rng in zip(calls, rngs, strict=True)]
+        deadline = self._deadlines.enter()
+        outcomes: Sequence[Claimed | Exhausted | Moved | Exception]
+        try:
+            with deadline:
+                outcomes = await self.claiming.claim_all(calls, plans)
+        except (TimeoutError, StoreUnavailableError) as error:
+            outcomes = [error] * len(calls)
+        answers: list[Answer | None] = [
+            self._count(_answer(call, outcome)) if isinstance(outcome, Claimed) else None
+            for call, outcome in zip(calls, outcomes, strict=True)
+        ]
+        left = [at for at, answer in enumerate(answers) if answer is None]
+        found = await asyncio.gather(
+            *(
+                self._go_on(calls[at], plans[at], rngs[at], outcomes[at], deadline.began)
+                for at in left
+            )
+        )
+        for at, answer in zip(left, found, strict=True):
+            answers[at] = answer
+        return [answer for answer in answers if answer is not None]
+
+    async def _go_on(
+        self,
+        call: Call,
+        plan: Plan,
+        rng: Random,
+        outcome: Claimed | Exhausted | Moved | Exception,
+        began: float,
+    ) -> Answer:
+        """Answer after a first try that did not; the deadline is still that of `began`."""
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            async with asyncio.timeout_at(began + self.patience):
+                return self._count(
+                    _answer(call, await self.claiming.go_on(call, plan, rng, outcome))
+                )
+        except (TimeoutError, StoreUnavailableError) as error:
+            unsure, until = self._unsure(error), began + self.deadline
+        return self._count(await self.standby.next(call, plan, rng, until=until, unsure=unsure))
+
+    def _count(self, answer: Answer) -> Answer:
+        self.observer.answered(answer)
+        return answer
 
     def _call(self, report: Report) -> Call:
         policy, treatments = self.policies.of(report.user)
@@ -148,46 +240,6 @@ class Service:
         """Count a fault of the store; tell whether it may all the same have done what it was to."""
         self.observer.store_failed(str(error) or "no answer within the deadline")
         return not isinstance(error, NotAskedError)
-
-    async def _explain(self, call: Call) -> Explanation:
-        session = await self.sessions.read(call.report.user)
-        recalled = await self.sessions.recall(call.report.user) if call.recalls else NOT_RECALLED
-        # Draws of its own: those of `next` are not to be moved on.
-        plan, _ = call.recall(recalled, Random())
-        last = session.recommender if session else None
-        gone = await self._heard_of_catalogue(call, session)
-        pools: list[PoolExplanation] = []
-        answered_by = None
-        for index in plan.route(last):
-            pool = plan.pools[index]
-            flags = await self._heard(call.report, pool)
-            answers = answered_by is None and not all(flags)
-            if answers:
-                answered_by = pool.recommender
-            pools.append(explain_pool(pool, flags, gone, answers=answers))
-        return Explanation(
-            policy=call.policy.name,
-            table_version=call.source.version,
-            last_recommender=last,
-            first=pools[0].recommender,
-            answered_by=answered_by or CATALOGUE,
-            pools=pools,
-            reasons=call.reasons(recalled),
-        )
-
-    async def _heard_of_catalogue(self, call: Call, session: Session | None) -> int:
-        """Count the catalogue's tracks that the session has heard, this report included."""
-        track = call.report.track
-        (stored,) = await self.sessions.heard(call.report.user, [track])
-        new = not stored and call.source.table.index(track) is not None
-        return (session.listened - session.outside if session else 0) + new
-
-    async def _heard(self, report: Report, pool: Pool | Sample) -> list[bool]:
-        tracks = pool.proposals if isinstance(pool, Sample) else pool.candidates.tracks
-        if isinstance(pool, Pool) and not pool.memory:
-            return [False] * len(tracks)
-        stored = await self.sessions.heard(report.user, tracks)
-        return [known or t == report.track for t, known in zip(tracks, stored, strict=True)]
 
     async def _within_deadline(self, work: Awaitable[T]) -> T:
         try:
@@ -200,6 +252,22 @@ class Service:
         except StoreUnavailableError as error:
             self.observer.store_failed(str(error))
             raise
+
+
+def _rounds(reports: Sequence[Report]) -> list[list[int]]:
+    """Sort reports into rounds, as lists of places: each listener once, in the order given."""
+    rounds: list[list[int]] = []
+    before: Counter[int] = Counter()
+    for place, report in enumerate(reports):
+        if before[report.user] == len(rounds):
+            rounds.append([])
+        rounds[before[report.user]].append(place)
+        before[report.user] += 1
+    return [
+        places[start : start + _AT_ONCE]
+        for places in rounds
+        for start in range(0, len(places), _AT_ONCE)
+    ]
 
 
 def _answer(call: Call, claimed: Claimed) -> Answer:

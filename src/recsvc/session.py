@@ -182,6 +182,16 @@ class Sessions(Protocol):
     async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
         """Settle a plan, record the answer and its event, all in one step."""
 
+    def bundles(self, users: Sequence[int]) -> list[list[int]]:
+        """Sort different listeners into lists of places whose claims may go out together."""
+
+    async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed | Exhausted | Moved]:
+        """Claim for the listeners of one bundle, each as `claim` does, but in one round trip.
+
+        `Moved` also stands for a claim that has to be made alone: nothing was changed by it.
+        What is raised holds for all of them.
+        """
+
     async def finish(
         self, report: Report, event: Mapping[str, Any], expires_ms: int = 0
     ) -> Finished | None:

@@ -175,3 +175,18 @@ def test_faults_are_counted(api: httpx.Client, store: Store) -> None:
     assert counted["recsvc_store_faults_total"] >= 1
     degraded = [value for name, value in counted.items() if 'degraded="True"' in name]
     assert sum(degraded) >= 1
+
+
+def test_a_batch_is_answered_item_by_item_without_the_store(
+    api: httpx.Client, store: Store
+) -> None:
+    items = [{"user": 70_000 + at % 30, **REPORT} for at in range(60)]
+    items[7] = {"user": 1}
+    with store.frozen():
+        answers = api.post("/next", json=items).json()
+    assert answers[7]["status"] == 422
+    given = [answer for answer in answers if "track" in answer]
+    assert len(given) == 59
+    assert all(answer["degraded"] for answer in given)
+    assert len({(answer["user"], answer["track"]) for answer in given}) == 59
+    recovered(api, 70_000)

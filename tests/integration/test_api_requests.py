@@ -215,3 +215,19 @@ def test_ids_beyond_a_double_keep_every_digit(api: httpx.Client, directory: Path
     api.post(f"/next/{user}", json={"track": track, "time": 0.5})
     assert api.get(f"/user/{user}").json()["track"] == track
     assert events(directory, user)[0]["track"] == track
+
+
+def test_every_item_of_a_batch_has_its_event(api: httpx.Client, directory: Path) -> None:
+    users = [randbelow(2**63) for _ in range(30)]
+    order = [*users, *users[:3], users[0]]
+    answers = api.post("/next", json=[{"user": user, **REPORT} for user in order]).json()
+    assert [answer["user"] for answer in answers] == order
+    assert [answer["position"] for answer in answers] == [0] * 30 + [1] * 3 + [2]
+    lines = recsvc(directory, "events").stdout.splitlines()
+    told = {(e["user"], e["position"]): e for e in map(json.loads, lines) if e["user"] in users}
+    assert len(told) == len(order)
+    for answer in answers:
+        event = told[answer["user"], answer["position"]]
+        assert event["recommendation"] == answer["track"]
+        assert event["propensity"] == answer["propensity"]
+        assert event["request_id"] == answer["request_id"]

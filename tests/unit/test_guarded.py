@@ -56,6 +56,12 @@ class Store:
         entry = f"{self.position}-1"
         return Claimed(track, "contextual", 0.5, self.position - 1, "s", False, *origin, entry)
 
+    def bundles(self, users: Sequence[int]) -> list[list[int]]:
+        return [list(range(start, min(start + 3, len(users)))) for start in range(0, len(users), 3)]
+
+    async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed | Exhausted | Moved]:
+        return [await self.claim(claim) for claim in claims]
+
     async def finish(
         self, report: Report, event: Mapping[str, Any], expires_ms: int = 0
     ) -> Finished | None:
@@ -284,3 +290,41 @@ async def test_what_was_miscounted_does_not_hold_a_listener_for_ever(guard: Guar
     async with asyncio.timeout(5):
         assert isinstance(await guard.sessions.claim(claim(three_pools())), Claimed)
     assert guard.memory.pending(place) == 0
+
+
+async def test_what_is_claimed_together_is_journalled_and_remembered_each(guard: Guard) -> None:
+    asked = [
+        replace(claim(three_pools(), user=user), event={"user": user, "track": 5, "timestamp": 1})
+        for user in (1, 2, 3)
+    ]
+    answers = await guard.sessions.claim_all(asked)
+    assert [type(answer) for answer in answers] == [Claimed] * 3
+    assert [record.track for record in guard.journal()] == [101, 102, 103]
+    for user, track in ((1, 101), (2, 102), (3, 103)):
+        place = guard.memory.place(user, _CLOCK)
+        assert guard.memory.heard(place, track)
+        assert guard.memory.last(place) == "contextual"
+
+
+async def test_who_must_wait_does_not_hold_up_those_claimed_together(guard: Guard) -> None:
+    asked = [replace(claim(three_pools(), user=user), at_ms=int(_CLOCK * 1000)) for user in (1, 2)]
+    asked = [replace(a, event={"user": a.report.user, "track": 5, "timestamp": 1}) for a in asked]
+    guard.memory.pend(guard.memory.place(1, _CLOCK), _CLOCK)
+    before = guard.store.asked
+    outcomes = await guard.sessions.claim_all(asked)
+    assert [type(outcome) for outcome in outcomes] == [Moved, Claimed]
+    assert guard.store.asked == before + 1
+
+
+async def test_claims_that_fail_together_fail_once_for_the_breaker(guard: Guard) -> None:
+    guard.store.fault = StoreUnavailableError("gone")
+    asked = [claim(three_pools(), user=user) for user in range(5)]
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError):
+            await guard.sessions.claim_all(asked)
+    assert not guard.sessions.breaker.is_open
+    with pytest.raises(StoreUnavailableError):
+        await guard.sessions.claim_all(asked)
+    await guard.until(is_open=True)
+    with pytest.raises(NotAskedError):
+        await guard.sessions.claim_all(asked)

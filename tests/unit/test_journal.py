@@ -62,3 +62,15 @@ def test_a_disk_that_fails_is_counted(tmp_path: Path) -> None:
     assert journal.failed == 1
     assert [entry.payload for entry in oldest_first(tmp_path)] == [b"one", b"two"]
     journal.close()
+
+
+def test_records_that_came_together_are_kept_as_if_one_by_one(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, keep=5.0, most=1000, clock=Clock())
+    for i in range(50):
+        journal.append_all([b"%100d" % (10 * i + j) for j in range(3)])
+    kept = numbers(tmp_path)
+    assert kept == list(range(kept[0], 151))
+    assert journal.failed == 0
+    journal.append_all([b"x" * 2000, b"y"])
+    assert journal.failed == 1
+    assert oldest_first(tmp_path)[-1].payload == b"y"

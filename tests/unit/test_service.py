@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -80,6 +80,12 @@ class MemorySessions:
             table_version=claim.table_version,
             request_id=claim.report.request_id,
         )
+
+    def bundles(self, users: Sequence[int]) -> list[list[int]]:
+        return [list(range(start, min(start + 3, len(users)))) for start in range(0, len(users), 3)]
+
+    async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed | Exhausted | Moved]:
+        return [await self.claim(claim) for claim in claims]
 
     async def finish(
         self, report: Report, event: Mapping[str, Any], expires_ms: int = 0
@@ -482,3 +488,53 @@ async def test_only_next_moves_a_seeded_listener_on() -> None:
         return tracks
 
     assert await served(meddle=True) == await served(meddle=False)
+
+
+async def test_reports_together_get_the_answers_they_would_get_one_by_one() -> None:
+    order = [1, 2, 1, 3, 4, 5, 1, 2]
+    reports = [report(at, 0.9, user) for at, user in enumerate(order)]
+    one, many = service(MemorySessions()), service(MemorySessions())
+    expected = [await one.next(asked) for asked in reports]
+    found = await many.next_all(reports)
+    assert [replace(a, session=None) for a in found] == [replace(a, session=None) for a in expected]
+    assert [answer.position for answer in found] == [0, 0, 1, 0, 0, 0, 2, 1]
+    assert isinstance(many.observer, Counts)
+    assert len(many.observer.answers) == len(reports)
+
+
+@pytest.mark.parametrize("policy", ["ensemble", "session"])
+async def test_an_exhausted_listener_among_others_gets_an_answer(policy: str) -> None:
+    sessions = MemorySessions(listened_by={2: list(range(12))}, last_by={2: CONTEXTUAL})
+    found = await service(sessions, policy=policy).next_all([report(3, 0.9, u) for u in (1, 2, 3)])
+    assert [answer.user for answer in found] == [1, 2, 3]
+    assert found[1].recommender == OLDEST
+    assert OLDEST not in (found[0].recommender, found[2].recommender)
+    assert not any(answer.degraded for answer in found)
+
+
+async def test_claims_overtaken_together_are_made_again() -> None:
+    found = await service(MemorySessions(overtaken=2)).next_all([report(user=u) for u in range(4)])
+    assert [answer.degraded for answer in found] == [False] * 4
+
+
+async def test_without_the_store_every_report_is_answered_and_kept() -> None:
+    for sessions in (MemorySessions(fault=NotAskedError("away")), MemorySessions(delay=5)):
+        outlet = Outlet()
+        asked = service(sessions, outlet=outlet)
+        found = await asked.next_all([report(user=user) for user in (1, 2, 1, 3, 4)])
+        assert all(answer.degraded for answer in found)
+        assert [answer.user for answer in found] == [1, 2, 1, 3, 4]
+        assert found[0].track != found[2].track
+        assert sorted(record.event["user"] for record in outlet.records) == [1, 1, 2, 3, 4]
+        assert all(record.unsure == (sessions.delay > 0) for record in outlet.records)
+        assert isinstance(asked.observer, Counts)
+        assert len(asked.observer.faults) == 5
+
+
+async def test_a_key_still_gets_its_answer_again_among_others() -> None:
+    outlet = Outlet()
+    asked = service(MemorySessions(fault=NotAskedError("away")), outlet=outlet)
+    keyed = Report(1, 3, 0.5, "request", "k")
+    first, again, _ = await asked.next_all([keyed, keyed, report(user=2)])
+    assert first == again
+    assert len(outlet.records) == 2

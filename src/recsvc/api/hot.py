@@ -1,7 +1,8 @@
-"""The two calls that are made for every track heard, without a framework in between.
+"""The calls that are made for every track heard, without a framework in between.
 
-`POST /next/{user}` and `POST /last/{user}` with a well-formed id are answered here, in
-front of FastAPI, whose routing, dependencies and middleware cost more than the answer.
+`POST /next/{user}` and `POST /last/{user}` with a well-formed id, and `POST /next`, are
+answered here, in front of FastAPI, whose routing, dependencies and middleware cost more
+than the answer.
 The routes of the same paths in `listeners` describe these calls in the OpenAPI document
 and get what is left: an id that is none, another method. What is answered, and how, is the
 same function for both.
@@ -17,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from recsvc.api.auth import Role
 from recsvc.api.body import too_large
 from recsvc.api.context import Context
-from recsvc.api.listeners import answer_last, answer_next
+from recsvc.api.listeners import answer_last, answer_many, answer_next
 from recsvc.api.problems import of_error, render
 from recsvc.table import MAX_ID
 
@@ -39,6 +40,9 @@ class App(FastAPI):
         """Answer a hot call, or pass the request on."""
         if scope["type"] == "http" and scope["method"] == "POST":
             path: str = scope["path"]
+            if path == "/next":
+                await _respond(self.state.context, path, _answer_many, 0, scope, receive, send)
+                return
             hot = _HOT.get(path[:6])
             if hot is not None and _is_id(path[6:]):
                 route, answer = hot
@@ -46,6 +50,10 @@ class App(FastAPI):
                 await _respond(context, route, answer, int(path[6:]), scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
+
+
+async def _answer_many(ctx: Context, _: int, body: bytes, given_id: str, __: str | None) -> bytes:
+    return await answer_many(ctx, body, given_id)
 
 
 async def _respond(

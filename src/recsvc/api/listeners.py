@@ -18,7 +18,7 @@ from recsvc.api.json import JSONResponse
 from recsvc.api.problems import Fault, ProblemError, responses
 from recsvc.api.reports import LONGEST_KEY, read_report, request_id
 
-__all__ = ["answer_last", "answer_next", "router"]
+__all__ = ["answer_last", "answer_many", "answer_next", "router"]
 
 router = APIRouter()
 
@@ -88,15 +88,13 @@ async def last_track(
     openapi_extra=_body(schemas.BatchItem, many=True),
     dependencies=[needs(Role.PLAY)],
 )
-async def next_tracks(request: Request, ctx: Ctx) -> JSONResponse:
+async def next_tracks(request: Request, ctx: Ctx) -> Response:
     """Answer many reports at once, in order; a bad one gets a problem in its place.
 
     Reports of one listener are taken in the order given.
     """
-    items = read_items(await read_body(request, ctx.settings.body_max))
-    if len(items) > ctx.settings.batch_max:
-        raise ProblemError(422, f"a batch may have at most {ctx.settings.batch_max} items")
-    return JSONResponse(await answer_all(items, request_id(_given_id(request)), ctx))
+    body = await read_body(request, ctx.settings.body_max)
+    return Response(await answer_many(ctx, body, _given_id(request)), media_type="application/json")
 
 
 @router.post(
@@ -158,6 +156,14 @@ async def answer_next(
 ) -> bytes:
     """Answer POST /next/{user}: from the body of the request to that of the response."""
     return orjson.dumps(await ctx.service.next(read_report(user, body, given_id, key)))
+
+
+async def answer_many(ctx: Context, body: bytes, given_id: str) -> bytes:
+    """Answer POST /next, likewise."""
+    items = read_items(body)
+    if len(items) > ctx.settings.batch_max:
+        raise ProblemError(422, f"a batch may have at most {ctx.settings.batch_max} items")
+    return orjson.dumps(await answer_all(items, request_id(given_id), ctx))
 
 
 async def answer_last(

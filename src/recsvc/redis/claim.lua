@@ -13,7 +13,8 @@
 -- Returns of each claim
 --         {'claimed', track, recommender, propensity, position, session, fallback, stream entry},
 --         {'again', stored answer}, {'moved'}, {'late', this server's time in ms},
---         {'more'} when a pool is asked that was not sent, or
+--         {'more'} when a pool is asked that was not sent,
+--         {'failed'} for an error among several claims, or
 --         {'exhausted', position, distinct tracks heard of the catalogue (-1: unknown)}.
 
 local OWN_KEYS, LIMITS, SCALARS, POOL = 6, 3, 21, 3
@@ -173,7 +174,13 @@ end
 
 local replies, first = {}, LIMITS + 1
 for i = 1, #KEYS / OWN_KEYS do
-  replies[i] = claim(OWN_KEYS * (i - 1) + 1, first)
+  local first_key = OWN_KEYS * (i - 1) + 1
+  if #KEYS == OWN_KEYS then
+    replies[i] = claim(first_key, first)
+  else -- what is wrong with one listener's keys must not cost others their answers
+    local well, reply = pcall(claim, first_key, first)
+    replies[i] = well and reply or {'failed'}
+  end
   first = first + SCALARS + POOL * ARGV[first]
 end
 return replies

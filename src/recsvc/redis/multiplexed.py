@@ -29,7 +29,7 @@ __all__ = ["Greeting", "Multiplexed"]
 _MOST_WAITING = 8192
 """Calls that wait at once: more than a server answers in any timeout worth setting."""
 _MOST_UNSENT = 1 << 20  # bytes that may wait to be sent before further calls are held back
-_LARGE = 1 << 16  # bytes of a command that is not held back to go out with others
+_LARGE = 1 << 13  # bytes of a command that is not held back to go out with others
 _GRACE = 0.002  # seconds
 _UNSENT = "nothing was sent: "
 _NOT_YET = object()

@@ -28,6 +28,7 @@ from recsvc.session import (
 
 __all__ = ["RedisSessions"]
 
+_TOGETHER = 10  # claims in one call of the script, which nothing else can interrupt
 _PAGE = 10_000  # tracks in one reply; whoever shares the connection waits for it
 
 
@@ -60,6 +61,25 @@ class RedisSessions:
         if reply[0] != b"claimed":
             reply = await self._insist(claim, reply)
         return outcome(reply, claim)
+
+    def bundles(self, users: Sequence[int]) -> list[list[int]]:
+        """Sort different listeners into lists of places whose claims may go out together."""
+        by_partition: dict[int, list[int]] = {}
+        for place, user in enumerate(users):
+            by_partition.setdefault(user % self.keys.partitions, []).append(place)
+        return [
+            places[start : start + _TOGETHER]
+            for places in by_partition.values()
+            for start in range(0, len(places), _TOGETHER)
+        ]
+
+    async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed | Exhausted | Moved]:
+        """Claim for the listeners of one bundle, each in one step, all in one round trip.
+
+        What the script refuses for want of pools or time is `Moved`: `claim` can insist.
+        """
+        replies = await self._send_claims(claims)
+        return [outcome(reply, claim) for claim, reply in zip(claims, replies, strict=True)]
 
     async def finish(
         self, report: Report, event: Mapping[str, Any], expires_ms: int = 0
