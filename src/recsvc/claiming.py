@@ -21,7 +21,7 @@ from recsvc.recommenders.source import Source
 from recsvc.session import Claim, Claimed, Exhausted, Moved, Recalled, Report, Sessions
 from recsvc.values import value
 
-__all__ = ["Call", "Claiming", "event"]
+__all__ = ["Call", "Claiming", "event", "recalls"]
 
 _RECALLS = 3  # looks at a session that other calls of the same listener keep changing
 _ATTEMPTS = 8  # rounds of a claim that other calls of the same listener keep overtaking
@@ -45,7 +45,7 @@ class Call:
     @property
     def recalls(self) -> bool:
         """Whether the plan depends on what the session has heard."""
-        return isinstance(self.policy, SessionPolicy)
+        return recalls(self.policy)
 
     def plan(self, rng: Random) -> Plan:
         """Plan the answer; what is drawn in advance comes from `rng`.
@@ -206,6 +206,11 @@ def _claim(
         call.expires_ms,
         evidence,
     )
+
+
+def recalls(policy: Policy) -> bool:
+    """Tell whether a policy's plans depend on what the session has heard."""
+    return isinstance(policy, SessionPolicy)
 
 
 def event(call: Call, message: str, now: float) -> dict[str, Any]:

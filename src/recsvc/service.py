@@ -5,14 +5,13 @@ HTTP or Redis: what it needs from outside are the ports `Sessions` and `Tables`.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from random import Random
 from typing import Protocol, TypeVar
 
 from recsvc.answer import Answer
-from recsvc.claiming import Call, Claiming, event
+from recsvc.claiming import Call, Claiming, event, recalls
 from recsvc.deadlines import Deadlines
 from recsvc.draws import Draws
 from recsvc.errors import NotAskedError, StoreUnavailableError
@@ -163,27 +162,31 @@ class Service:
 
     async def _next_each(self, reports: Sequence[Report]) -> list[Answer]:
         """Answer different listeners side by side."""
-        calls = [self._call(report) for report in reports]
-        # A key is asked for again where the store fails, and what recalls looks first.
-        alone = [at for at, call in enumerate(calls) if call.recalls or call.report.key is not None]
-        rest = [at for at, call in enumerate(calls) if not call.recalls and call.report.key is None]
+        alone = [at for at, report in enumerate(reports) if self._is_alone(report)]
+        rest = [at for at, report in enumerate(reports) if not self._is_alone(report)]
         bundles = [
             [rest[at] for at in bundle]
             for bundle in self.sessions.bundles([reports[at].user for at in rest])
         ]
         found = await asyncio.gather(
-            *(self._next_bundle([calls[at] for at in bundle]) for bundle in bundles),
+            *(self._next_bundle([reports[at] for at in bundle]) for bundle in bundles),
             *(self._next_alone(reports[at]) for at in alone),
         )
         answers = dict(zip([*chain(*bundles), *alone], chain(*found), strict=True))
         return [answers[at] for at in range(len(reports))]
 
+    def _is_alone(self, report: Report) -> bool:
+        # A key is asked for again where the store fails, and who recalls looks first.
+        return report.key is not None or recalls(self.policies.of(report.user)[0])
+
     async def _next_alone(self, report: Report) -> list[Answer]:
         return [await self.next(report)]
 
-    async def _next_bundle(self, calls: Sequence[Call]) -> list[Answer]:
+    async def _next_bundle(self, reports: Sequence[Report]) -> list[Answer]:
         """Answer what the store can be asked at once; what it cannot settle so, one by one."""
-        rngs = [self.draws.of(call.report.user) for call in calls]
+        # Nothing of this is done beforehand: the store is at work as soon as the first is done.
+        calls = [self._call(report) for report in reports]
+        rngs = [self.draws.of(report.user) for report in reports]
         plans = [call.plan(rng) for call, rng in zip(calls, rngs, strict=True)]
         deadline = self._deadlines.enter()
         outcomes: Sequence[Claimed | Exhausted | Moved | Exception]
@@ -257,12 +260,12 @@ class Service:
 def _rounds(reports: Sequence[Report]) -> list[list[int]]:
     """Sort reports into rounds, as lists of places: each listener once, in the order given."""
     rounds: list[list[int]] = []
-    before: Counter[int] = Counter()
+    before: dict[int, int] = {}
     for place, report in enumerate(reports):
-        if before[report.user] == len(rounds):
+        nth = before[report.user] = before.get(report.user, -1) + 1
+        if nth == len(rounds):
             rounds.append([])
-        rounds[before[report.user]].append(place)
-        before[report.user] += 1
+        rounds[nth].append(place)
     return [
         places[start : start + _AT_ONCE]
         for places in rounds

@@ -19,8 +19,81 @@
 
 local OWN_KEYS, LIMITS, SCALARS, POOL = 6, 3, 21, 3
 local ttl, events_max, idem_ttl = unpack(ARGV, 1, LIMITS)
-local clock = redis.call('TIME')
+local call = redis.call
+local clock = call('TIME')
 local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+-- These are not inside of `claim`: to make them anew for each claim takes a microsecond.
+
+-- Returns which of some tracks have been heard, as a set of their indices; nil for none.
+local function heard_among(tracks, heard, listened, reported)
+  local found
+  if heard then
+    for i = 1, #heard, 8 do
+      local at = index_in(tracks, sub(heard, i, i + 7))
+      if at then
+        found = found or {}
+        found[at] = true
+      end
+    end
+  else
+    for i, flag in ipairs(call('SMISMEMBER', listened, unpack(ids_in(tracks)))) do
+      if flag == 1 then
+        found = found or {}
+        found[i - 1] = true
+      end
+    end
+  end
+  local at = index_in(tracks, reported)
+  if at then
+    found = found or {}
+    found[at] = true
+  end
+  return found
+end
+
+local function settle_pool(tracks, weights, pick, spare, gone)
+  local count = #tracks / 8
+  if not gone then
+    local weight = struct.unpack('<d', weights, 8 * pick + 1)
+    return pick, weight / struct.unpack('<d', weights, 8 * count + 1)
+  end
+  local left, unheard = 0, 0
+  weights = {struct.unpack('<' .. string.rep('d', count), weights)}
+  for i = 0, count - 1 do
+    if not gone[i] then left, unheard = left + weights[i + 1], unheard + 1 end
+  end
+  if unheard == 0 then return nil end
+  if gone[pick] then
+    local mark, sum = spare * left, 0
+    for i = 0, count - 1 do
+      if not gone[i] then
+        sum, pick = sum + weights[i + 1], i
+        if sum > mark then break end
+      end
+    end
+  end
+  return pick, weights[pick + 1] / left
+end
+
+-- How many tracks of the catalogue a session has heard, this report included; -1: unknown. It is
+-- `exact` only while the catalogue is the one that the count of outsiders was made with.
+local function heard_of_catalogue(exact, heard, listened, outside, known, reported)
+  if not exact then return -1 end
+  local count = (heard and #heard / 8 or call('SCARD', listened)) - outside
+  if known and not has_heard(heard, listened, reported) then count = count + 1 end
+  return count
+end
+
+local function settle_sample(tracks, population, count, heard, listened, reported)
+  if count < 0 then return nil end
+  for i = 0, #tracks / 8 - 1 do
+    local id = sub(tracks, 8 * i + 1, 8 * i + 8)
+    if id ~= reported and not has_heard(heard, listened, id) then
+      return i, 1 / math.max(population - count, 1)
+    end
+  end
+end
 
 local function claim(first_key, first)
   local session, listened, order, events, idem, idem_before = unpack(KEYS, first_key, first_key + 5)
@@ -35,89 +108,17 @@ local function claim(first_key, first)
   if expires > 0 and server_ms > expires then return {'late', server_ms} end
 
   if field ~= '' then
-    local stored = redis.call('HGET', idem, field) or redis.call('HGET', idem_before, field)
+    local stored = call('HGET', idem, field) or call('HGET', idem_before, field)
     if stored then return {'again', stored} end
   end
 
-  local state = redis.call('HMGET', session, 'id', 'recommender', 'position', 'outside', 'counted',
+  local state = call('HMGET', session, 'id', 'recommender', 'position', 'outside', 'counted',
     'heard')
   local id, last, heard = state[1] or fresh, state[2], state[6] or (not state[1] and '' or nil)
   local position = tonumber(state[3] or 0)
   local outside, counted = tonumber(state[4] or 0), state[5] or version
   if recount ~= '' then outside, counted = tonumber(recount), version end
   if expected ~= '' and tonumber(expected) ~= position then return {'moved'} end
-
-  -- How many tracks of the catalogue the session has heard, this report included. It is
-  -- exact only while the catalogue is the one that the count of outsiders was made with.
-  local function heard_of_catalogue()
-    if counted ~= version then return -1 end
-    local count = (heard and #heard / 8 or redis.call('SCARD', listened)) - outside
-    if known and not has_heard(heard, listened, reported) then count = count + 1 end
-    return count
-  end
-
-  -- Returns which of some tracks have been heard, as a set of their indices; nil for none.
-  local function heard_among(tracks)
-    local found
-    if heard then
-      for i = 1, #heard, 8 do
-        local at = index_in(tracks, string.sub(heard, i, i + 7))
-        if at then
-          found = found or {}
-          found[at] = true
-        end
-      end
-    else
-      for i, flag in ipairs(redis.call('SMISMEMBER', listened, unpack(ids_in(tracks)))) do
-        if flag == 1 then
-          found = found or {}
-          found[i - 1] = true
-        end
-      end
-    end
-    local at = index_in(tracks, reported)
-    if at then
-      found = found or {}
-      found[at] = true
-    end
-    return found
-  end
-
-  local function settle_pool(tracks, weights, pick, spare)
-    local count = #tracks / 8
-    local gone = spare >= 0 and heard_among(tracks)
-    if not gone then
-      local weight = struct.unpack('<d', weights, 8 * pick + 1)
-      return pick, weight / struct.unpack('<d', weights, 8 * count + 1)
-    end
-    local left, unheard = 0, 0
-    weights = {struct.unpack('<' .. string.rep('d', count), weights)}
-    for i = 0, count - 1 do
-      if not gone[i] then left, unheard = left + weights[i + 1], unheard + 1 end
-    end
-    if unheard == 0 then return nil end
-    if gone[pick] then
-      local mark, sum = spare * left, 0
-      for i = 0, count - 1 do
-        if not gone[i] then
-          sum, pick = sum + weights[i + 1], i
-          if sum > mark then break end
-        end
-      end
-    end
-    return pick, weights[pick + 1] / left
-  end
-
-  local function settle_sample(tracks, population)
-    local count = heard_of_catalogue()
-    if count < 0 then return nil end
-    for i = 0, #tracks / 8 - 1 do
-      local id = string.sub(tracks, 8 * i + 1, 8 * i + 8)
-      if id ~= reported and not has_heard(heard, listened, id) then
-        return i, 1 / math.max(population - count, 1)
-      end
-    end
-  end
 
   local route = last == 'contextual' and contextual or last == 'personal' and personal or otherwise
   local choice, propensity, recommender, rank
@@ -132,42 +133,48 @@ local function claim(first_key, first)
     if tracks ~= '' then
       local pick, spare = struct.unpack('<id', draws, 12 * pool + 1)
       if weights == '' then
-        index, propensity = settle_sample(tracks, pick)
+        local count = heard_of_catalogue(counted == version, heard, listened, outside, known,
+          reported)
+        index, propensity = settle_sample(tracks, pick, count, heard, listened, reported)
       else
-        index, propensity = settle_pool(tracks, weights, pick, spare)
+        local gone = spare >= 0 and heard_among(tracks, heard, listened, reported)
+        index, propensity = settle_pool(tracks, weights, pick, spare, gone)
       end
     end
     if index then
-      choice = string.sub(tracks, 8 * index + 1, 8 * index + 8)
+      choice = sub(tracks, 8 * index + 1, 8 * index + 8)
       break
     end
   end
-  if not choice then return {'exhausted', position, heard_of_catalogue()} end
+  if not choice then
+    return {'exhausted', position,
+      heard_of_catalogue(counted == version, heard, listened, outside, known, reported)}
+  end
 
   local fallback = (late or rank > 1) and '1' or '0'
   local served = decimal(choice)
   propensity = string.format('%.17g', propensity)
   if not known and not has_heard(heard, listened, reported) then outside = outside + 1 end
   heard = add_heard(heard, session, listened, order, position, reported, choice)
-  redis.call('HSET', session, 'id', id, 'recommender', recommender, 'position', position + 1,
+  call('HSET', session, 'id', id, 'recommender', recommender, 'position', position + 1,
     'track', track, 'time', time, 'served', served, 'at', now, 'policy', policy,
     'table', version, 'outside', outside, 'counted', counted,
     heard and 'heard' or 'counted', heard or counted) -- a nil cannot be an argument
-  if position == 0 then redis.call('HSET', session, 'started', now) end
-  if evidence ~= '' then redis.call('HSET', session, 'evidence', evidence) end
-  redis.call('PEXPIRE', session, ttl)
+  if position == 0 then call('HSET', session, 'started', now) end
+  if evidence ~= '' then call('HSET', session, 'evidence', evidence) end
+  call('PEXPIRE', session, ttl)
   if not heard then
-    redis.call('PEXPIRE', listened, ttl)
-    redis.call('PEXPIRE', order, ttl)
+    call('PEXPIRE', listened, ttl)
+    call('PEXPIRE', order, ttl)
   end
-  local entry = redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
+  local entry = call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
     .. ',"session":"' .. id .. '","position":' .. position .. ',"recommendation":' .. served
     .. ',"recommender":"' .. recommender .. '","propensity":' .. propensity
     .. ',"fallback":' .. (fallback == '1' and 'true' or 'false') .. '}')
   if field ~= '' then
-    redis.call('HSET', idem, field, table.concat(
+    call('HSET', idem, field, table.concat(
       {served, recommender, propensity, position, id, fallback, answer}, ' '))
-    redis.call('PEXPIRE', idem, idem_ttl)
+    call('PEXPIRE', idem, idem_ttl)
   end
   return {'claimed', served, recommender, propensity, position, id, fallback, entry}
 end

@@ -4,12 +4,14 @@
 -- they were last heard: the field `heard` of the session hash. More are a set and, for their
 -- order, a sorted set beside the hash, which then has no such field.
 
+local find, sub = string.find, string.sub -- found once, and not for each track of a session
+
 local SHORT = 128 -- as many strings as a set may have in a listpack, which is searched end to end
 
 -- Returns which of the ids in `packed` is `id`, from 0 on; nil for none.
 local function index_in(packed, id)
-  local at = string.find(packed, id, 1, true)
-  while at and at % 8 ~= 1 do at = string.find(packed, id, at + 1, true) end
+  local at = find(packed, id, 1, true)
+  while at and at % 8 ~= 1 do at = find(packed, id, at + 1, true) end
   return at and (at - 1) / 8
 end
 
@@ -37,7 +39,7 @@ local function heard_after(heard, id)
   local at = index_in(heard, id)
   if not at then return heard .. id end
   if 8 * at + 8 == #heard then return heard end -- it was the latest already
-  return string.sub(heard, 1, 8 * at) .. string.sub(heard, 8 * at + 9) .. id
+  return sub(heard, 1, 8 * at) .. sub(heard, 8 * at + 9) .. id
 end
 
 -- Tells whether a session has heard a track; `heard` is nil for a long one.
