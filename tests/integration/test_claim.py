@@ -7,11 +7,9 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recsvc.errors import StoreUnavailableError
 from recsvc.policy import (
     CATALOGUE,
     CONTEXTUAL,
@@ -309,56 +307,3 @@ async def test_erase_removes_everything_and_says_what_there_was(
     await remember(client, keys, 1, list(range(200, 400)), long=True)
     assert (await sessions.erase(1)).listened == 200
     assert await command(client, "KEYS", f"{keys.prefix}:*:1*") == []
-
-
-async def test_claims_that_go_together_are_settled_each_for_itself(
-    client: Client, keys: Keys, sessions: RedisSessions
-) -> None:
-    exhausted = Plan((pool(CONTEXTUAL, {5: 1.0}),), {None: (0,)})
-    asked = [claim(three_pools(pick=user % 2), user=user) for user in range(10)]
-    asked[4] = claim(exhausted, user=4, track=5)
-    asked[6] = replace(asked[6], position=3)
-    outcomes = await sessions.claim_all(asked)
-    assert outcomes[4] == Exhausted(0, 1)
-    assert outcomes[6] == Moved()
-    rest = [user for user in range(10) if user not in (4, 6)]
-    assert {user for user in range(10) if isinstance(outcomes[user], Claimed)} == set(rest)
-    recorded = {event["user"]: event for event in await events(client, keys)}
-    assert sorted(recorded) == rest
-    for user in rest:
-        outcome = outcomes[user]
-        assert isinstance(outcome, Claimed)
-        assert outcome.propensity == (0.75 if user % 2 else 0.25)
-        assert recorded[user]["session"] == outcome.session
-        assert recorded[user]["recommendation"] == outcome.track
-
-
-async def test_broken_keys_of_one_listener_cost_no_other_an_answer(
-    client: Client, keys: Keys, sessions: RedisSessions
-) -> None:
-    await command(client, "SET", keys.session(1), "not a hash")
-    outcomes = await sessions.claim_all([claim(three_pools(), user=user) for user in range(3)])
-    assert [type(outcome) for outcome in outcomes] == [Claimed, Moved, Claimed]
-    with pytest.raises(StoreUnavailableError):
-        await sessions.claim(claim(three_pools(), user=1))
-    assert sorted(event["user"] for event in await events(client, keys)) == [0, 2]
-
-
-async def test_what_claims_together_need_to_insist_on_is_left_to_one_alone(
-    client: Client, keys: Keys, sessions: RedisSessions
-) -> None:
-    heard = [c for p in three_pools().pools[:2] if isinstance(p, Pool) for c in p.candidates.tracks]
-    await remember(client, keys, 1, heard, long=False)
-    late = replace(claim(three_pools(), user=2), expires_ms=1)
-    outcomes = await sessions.claim_all([claim(three_pools(), user=1), late])
-    assert outcomes == [Moved(), Moved()]
-    assert await events(client, keys) == []
-
-
-def test_a_bundle_has_one_partition_and_a_bound(sessions: RedisSessions) -> None:
-    users = list(range(100))
-    sessions.keys = replace(sessions.keys, partitions=3)
-    bundles = sessions.bundles(users)
-    assert sorted(place for bundle in bundles for place in bundle) == users
-    assert all(len({place % 3 for place in bundle}) == 1 for bundle in bundles)
-    assert max(map(len, bundles)) < 30

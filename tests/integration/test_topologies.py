@@ -117,9 +117,14 @@ async def test_sessions_tables_and_events(url: str, tmp_path: Path) -> None:
             assert found is not None
             assert (found.id, found.listened) == (first.session, 2)
             assert await sessions.heard(user, [5, 6]) == [True, False]
+        users = list(range(6, 20))
+        for bundle in sessions.bundles(users):
+            together = [claim(three_pools(), user=users[at]) for at in bundle]
+            outcomes = await sessions.claim_all(together)
+            assert [type(outcome) for outcome in outcomes] == [Claimed] * len(bundle)
         await sessions.finish(claim(three_pools(), user=1).report, {"message": "last"})
         assert (await sessions.erase(2)).session
-        assert len([line async for line in read_events(client, keys)]) == 7
+        assert len([line async for line in read_events(client, keys)]) == 21
 
         tables = PublishedTables(client, keys)
         watch = TableWatch(
