@@ -7,6 +7,7 @@ thread over epoll, for the load must be cheaper than what it measures.
 import select
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -37,7 +38,7 @@ class Outcome:
 
 
 class _Load:
-    def __init__(self, url: str, requests: list[bytes], connections: int) -> None:
+    def __init__(self, url: str, requests: Iterator[bytes], connections: int) -> None:
         parts = urlsplit(url)
         self.address = (parts.hostname, parts.port)
         self.requests = requests
@@ -83,20 +84,19 @@ class _Load:
         self.free.append(number)
 
     def run(self, rate: float, seconds: float) -> Outcome:
-        outcome, step, turn = Outcome(seconds), 1 / rate, 0
+        outcome, step = Outcome(seconds), 1 / rate
         started = time.perf_counter()
         ends, due = started + seconds, started
         while (now := time.perf_counter()) < ends + 1.0 and (now < ends or self.due):
-            while due <= now and due < ends:
-                if not self.free:
-                    break
+            # Nothing after the end, also where the pace could not be kept: a rate that is out of
+            # reach measures what can be done, and what is done later would be counted too.
+            while due <= now < ends and self.free:
                 number = self.free.pop()
-                turn = (turn + 1) % len(self.requests)
                 self.due[number] = due
-                self.open[number].send(self.requests[turn])
+                self.open[number].send(next(self.requests))
                 outcome.offered += 1
                 due += step
-            wait = max(due - time.perf_counter(), 0) if self.free and due < ends else 0.01
+            wait = max(due - time.perf_counter(), 0) if self.free and now < ends else 0.01
             for number, _ in self.epoll.poll(min(wait, 0.01), 1024):
                 self.receive(number, outcome)
         outcome.unsent = max(int((ends - due) * rate), 0)
@@ -112,9 +112,9 @@ def _whole(data: bytes) -> bool:
 
 
 def offer(
-    url: str, requests: list[bytes], *, rate: float, seconds: float, connections: int = 400
+    url: str, requests: Iterator[bytes], *, rate: float, seconds: float, connections: int = 400
 ) -> Outcome:
-    """Send `rate` requests a second, in turn those given, for so many seconds."""
+    """Send `rate` requests a second, the next of those given, for so many seconds."""
     load = _Load(url, requests, connections)
     try:
         return load.run(rate, seconds)

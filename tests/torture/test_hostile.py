@@ -7,13 +7,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import cycle
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.processes import Served, recsvc, serve, write_artifact
-from tests.support import small_table
+from tests.load.synthetic import make_table
 from tests.torture.conftest import Report
 from tests.torture.hostile_load import Outcome, offer
 from tests.torture.hostile_slow import drip
@@ -22,13 +23,20 @@ from tests.wire import request
 pytestmark = pytest.mark.torture
 
 REPORT = b'{"track": 3, "time": 0.5}'
-BATCHES = [
-    request(
-        "/next", b"[%b]" % b",".join(b'{"user": %d, "track": 3, "time": 0.5}' % u for u in users)
+_ITEM = b'{"user": %d, "track": 3, "time": 0.5}'
+LISTENERS = 200_000
+"""So many that none is asked again soon: with the length of a session an answer costs more, and
+what the service can do would be less at the end than it was found to be at first."""
+
+
+def calls(items: int) -> Iterator[bytes]:
+    """Requests without end, of one listener after another."""
+    if items == 1:
+        return cycle([request(f"/next/{user}", REPORT) for user in range(LISTENERS)])
+    return cycle(
+        request("/next", b"[%b]" % b",".join(_ITEM % user for user in range(start, start + items)))
+        for start in range(0, LISTENERS, items)
     )
-    for users in (range(start, start + 20) for start in range(10_000, 20_000, 20))
-]
-CALLS = [request(f"/next/{user}", REPORT) for user in range(1000, 9000)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +49,7 @@ def many_files() -> None:
 def served() -> Iterator[Served]:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        write_artifact(directory / "artifact", small_table(500))
+        write_artifact(directory / "artifact", make_table(2000, neighbours=50))
         recsvc(directory, "publish", "--force", directory / "artifact")
         with serve(directory) as served:
             # Each on a core of its own, where there are two: the load is not to take from
@@ -49,7 +57,7 @@ def served() -> Iterator[Served]:
             cores = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(served.process.pid, cores[:1])
             os.sched_setaffinity(0, cores[-1:])
-            offer(served.url, CALLS, rate=500, seconds=2, connections=50)  # warm
+            offer(served.url, calls(1), rate=500, seconds=2, connections=50)  # warm
             yield served
             os.sched_setaffinity(0, cores)
 
@@ -60,7 +68,7 @@ def p99(outcome: Outcome) -> float:
 
 def honest(served: Served) -> Outcome:
     """A load that leaves the service plenty of time."""
-    return offer(served.url, CALLS, rate=300, seconds=4, connections=50)
+    return offer(served.url, calls(1), rate=300, seconds=4, connections=50)
 
 
 def test_500_slow_sockets(served: Served, report: Report) -> None:
@@ -87,11 +95,11 @@ def test_500_slow_sockets(served: Served, report: Report) -> None:
 
 @pytest.mark.parametrize("items", [1, 20])
 def test_three_times_the_capacity(served: Served, report: Report, items: int) -> None:
-    calls = CALLS if items == 1 else BATCHES
+    asked = calls(items)
     # Closed-loop, as many at a time as keep it busy: what it can do at most.
-    peaks = [offer(served.url, calls, rate=1e6, seconds=4, connections=64) for _ in range(3)]
+    peaks = [offer(served.url, asked, rate=1e6, seconds=4, connections=64) for _ in range(3)]
     peak = max(outcome.rate(200) for outcome in peaks)
-    outcome = offer(served.url, calls, rate=3 * peak, seconds=10, connections=2000)
+    outcome = offer(served.url, asked, rate=3 * peak, seconds=10, connections=2000)
     good, turned = outcome.rate(200), outcome.rate(503)
     report(
         "hostile clients",

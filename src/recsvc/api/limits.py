@@ -16,11 +16,12 @@ _BEAT_SECONDS = 0.01
 _SWEEP_SECONDS = 0.5
 _LATE_SECONDS = 0.015  # about half a turn of the event loop
 _STANDING_SECONDS = 0.2
+_CALM_SECONDS = 0.5
 _TURN_SECONDS = 0.03  # what a turn may take; a 503 takes one
 _TURNING_COSTS = 0.15  # of what a request costs that is let in
 _LEAST_ROOM = 16
 _LINGER_SECONDS = 2.0
-_LIGHT = 512  # bytes of a body that weigh no more than the request itself
+_LIGHT = 128  # bytes of a body that weigh as much as a request: those of three in a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,10 @@ class Room:
     All that `most` allows, while they do not queue. A burst is let in whole and drains. But
     when the event loop is late and stays so, a queue is standing in front of it in which
     everybody only waits (CoDel, RFC 8289, with the lateness of a timer for the sojourn
-    time). Then as many are let in as are done in one turn of the loop that is still short:
-    more would wait longer, and with fewer the turns would go by in turning others away.
+    time). From then on as many are let in as are done in one turn of the loop that is still
+    short: more would wait longer, and with fewer the turns would go by in turning others
+    away. That the loop is in time again is then what was wanted, and no reason to let in
+    more; that nobody was turned away for a while is.
     """
 
     def __init__(self, most: int) -> None:
@@ -142,6 +145,8 @@ class Room:
         self._late = 0.0  # seconds, smoothed
         self._at = 0.0
         self._since: float | None = None  # when it began to be late
+        self._crowded = False
+        self._turned_at = 0.0  # when somebody was turned away
 
     def feel(self, now: float, late: float, in_progress: int, begun: int, turned: int) -> None:
         """Note that a timer fired `late` (seconds), with so many requests in progress.
@@ -151,13 +156,17 @@ class Room:
         elapsed, self._at = max(now - self._at, 0.001), now
         self._rate += ((begun + turned * _TURNING_COSTS) / elapsed - self._rate) / 10
         self._late += (late - self._late) / 5
+        if turned:
+            self._turned_at = now
         if self._late < _LATE_SECONDS or in_progress < self._exact / 2:
             self._since = None
-            self._exact = min(self._exact * 1.05, self._most)
+            self._crowded = self._crowded and now - self._turned_at < _CALM_SECONDS
         elif self._since is None:
             self._since = now
         elif now - self._since > _STANDING_SECONDS:
-            self._exact = min(max(self._rate * _TURN_SECONDS, _LEAST_ROOM), self._most)
+            self._crowded = True
+        room = self._rate * _TURN_SECONDS if self._crowded else self._exact * 1.05
+        self._exact = min(max(room, _LEAST_ROOM), self._most)
         self.limit = round(self._exact)
 
 
