@@ -6,6 +6,7 @@ from functools import lru_cache
 __all__ = ["is_simple", "without_upgrade"]
 
 _HOP = {b"connection", b"upgrade", b"http2-settings"}
+_LONGEST = 1024  # bytes of headers; what is remembered of requests is to be bounded
 
 
 def is_simple(data: bytes) -> bool:
@@ -17,7 +18,7 @@ def is_simple(data: bytes) -> bool:
     line = data.find(b"\r\n")
     end = data.find(b"\r\n\r\n", line)
     return (
-        end > 0
+        0 < end < line + _LONGEST
         and data.startswith(b"POST /")
         and data.endswith(b" HTTP/1.1", 0, line)
         and _body_length(data[line:end]) == len(data) - end - 4

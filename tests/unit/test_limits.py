@@ -54,6 +54,32 @@ def test_it_grows_back_once_the_loop_is_in_time() -> None:
     assert limits[10] < 100, "but not at once"
 
 
+def turned_away(room: Room, beats: int, turned: int, *, start: float) -> list[int]:
+    """The limits after beats of a loop in time, while so many are turned away in each."""
+    found = []
+    for beat in range(beats):
+        room.feel(start + beat * 0.01, 0.001, 150, 40, turned)
+        found.append(room.limit)
+    return found
+
+
+def test_it_does_not_grow_while_others_are_turned_away() -> None:
+    room = Room(500)
+    feel(room, 200, 0.1, 500)
+    limits = turned_away(room, 1000, 70, start=2.01)
+    assert max(limits) - min(limits) < 10
+    assert limits[-1] == 152  # (40 + 0.15 * 70) in 10 ms, for 30 ms
+
+
+def test_nobody_turned_away_for_half_a_second_lets_it_grow() -> None:
+    room = Room(500)
+    feel(room, 200, 0.1, 500)
+    turned_away(room, 10, 70, start=2.01)
+    limits = turned_away(room, 120, 0, start=2.11)
+    assert limits[45] < 150
+    assert limits[-1] == 500
+
+
 def test_a_late_loop_with_little_to_do_is_not_ours_to_mend() -> None:
     assert set(feel(Room(500), 1000, 0.1, 100)) == {500}
 
@@ -63,7 +89,9 @@ def test_a_late_loop_with_little_to_do_is_not_ours_to_mend() -> None:
     [
         request("/next/1", REPORT),
         request("/next/1", REPORT, b"Connection: keep-alive", b"Accept: */*"),
-        request("/next", b"[" + REPORT + b"]", b"cOnTent-leNgth: 27"),
+        request("/next", b"[" + REPORT + b"]").replace(b"Content-Length", b"cOnTent-leNgth"),
+        request("/next/2", REPORT * 2),
+        request("/next/1", REPORT, b"x: " + b"y" * 900),
     ],
 )
 def test_simple_requests(data: bytes) -> None:
@@ -89,6 +117,11 @@ def test_simple_requests(data: bytes) -> None:
         request("/next/1", REPORT, b"Expect: 100-continue"),
         request("/next/1", REPORT).replace(b"HTTP/1.1", b"HTTP/1.0"),
         request("/next/1", REPORT).replace(b" HTTP/1.1", b""),
+        request("/next/1", REPORT).replace(b"POST", b"post"),
+        request("/next/1", REPORT, b"Content-Length: 25", b"Content-Length: 25"),
+        request("/next/1", REPORT, b"x: " + b"y" * 1024),
+        request("/next/1", REPORT)[:-25],
+        b"\r\n\r\n" + REPORT,
     ],
 )
 def test_what_is_not_simple_is_parsed(data: bytes) -> None:

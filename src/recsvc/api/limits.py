@@ -86,7 +86,8 @@ class Guard:
         """Note that a request was let in; one of a long body counts for more while it runs."""
         self.begun += 1
         if body > _LIGHT:
-            weight = body // _LIGHT
+            # Half of the room is the most, or there would be none for others beside it.
+            weight = min(body // _LIGHT, self.limits.requests_max // 2)
             self.extra += weight
             self.begun += weight
             task.add_done_callback(partial(self._lighten, weight))
