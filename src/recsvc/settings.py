@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     body_max: Annotated[int, Field(ge=64, le=1 << 26)] = 262_144
     """Bytes of a request body that are accepted."""
     requests_max: Annotated[int, Field(ge=1, le=100_000)] = 512
-    """Requests in progress in one worker; more are answered 503 at once."""
+    """Requests in progress in one worker, three items of a batch being one; beyond that, 503."""
     receive_timeout: Annotated[float, Field(gt=0, le=600)] = 8.0
     """Seconds for a request to arrive whole, and for its response to be taken."""
     keep_alive: Annotated[float, Field(gt=0, le=3600)] = 75.0

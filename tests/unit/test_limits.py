@@ -1,8 +1,10 @@
 """Room for requests, and which may be turned away unread."""
 
+import asyncio
+
 import pytest
 
-from recsvc.api.limits import Room
+from recsvc.api.limits import Guard, Limits, Room
 from recsvc.api.refusals import BUSY, BUSY_CLOSING, respond
 from recsvc.heads import is_simple
 from tests.wire import request
@@ -82,6 +84,35 @@ def test_nobody_turned_away_for_half_a_second_lets_it_grow() -> None:
 
 def test_a_late_loop_with_little_to_do_is_not_ours_to_mend() -> None:
     assert set(feel(Room(500), 1000, 0.1, 100)) == {500}
+
+
+async def test_a_long_body_takes_room_for_itself_and_leaves_room_for_others() -> None:
+    guard = Guard(Limits(requests_max=40), lambda *_: None)
+
+    async def answer(body: int, done: asyncio.Event) -> None:
+        await done.wait()
+
+    def let_in(body: int) -> None:
+        task = asyncio.create_task(answer(body, done))
+        guard.tasks.add(task)
+        task.add_done_callback(guard.tasks.discard)
+        guard.weigh(task, body)
+
+    done = asyncio.Event()
+    let_in(25)
+    assert guard.begun == 1
+    let_in(20 * 43)  # a batch of 20
+    assert guard.begun == 1 + 7
+    let_in(100_000)
+    assert guard.begun == 8 + 21, "half of the room at the most"
+    assert not guard.full()
+    let_in(10 * 128)
+    assert guard.full()
+    done.set()
+    await asyncio.gather(*guard.tasks)
+    await asyncio.sleep(0)
+    assert guard.extra == 0
+    assert not guard.full()
 
 
 @pytest.mark.parametrize(
