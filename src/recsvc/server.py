@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from uvicorn.supervisors import Multiprocess
 from recsvc.api.pooling import sharing
 from recsvc.errors import RecsvcError
 
-__all__ = ["check_free", "run"]
+__all__ = ["check_free", "doors", "run"]
+
+_DOORS = 16
 
 
 def check_free(host: str, port: int) -> None:
@@ -58,15 +60,26 @@ def run(host: str, port: int, workers: int, say: Callable[[str], None], figures:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     threading.Thread(target=_announce, args=(host, port, say), daemon=True).start()
-    if workers == 1:
-        server = uvicorn.Server(config)
-        server.run()
-        failed = not server.started
-    else:
-        with config.bind_socket() as listener, sharing(figures):
-            failed = _Workers(config, [listener]).run_all()
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(door) for door in doors(config.bind_socket())]
+        if workers == 1:
+            server = uvicorn.Server(config)
+            server.run(listeners)
+            failed = not server.started
+        else:
+            stack.enter_context(sharing(figures))
+            failed = _Workers(config, listeners).run_all()
     if failed:
         raise RecsvcError("the service could not start; its log says why")
+
+
+def doors(listener: socket.socket) -> list[socket.socket]:
+    """Return a listening socket several times over.
+
+    In a turn of the event loop libuv accepts one connection of each. With one of them, whoever
+    is new waits for seconds behind those who are connected already, when these keep it busy.
+    """
+    return [listener, *(listener.dup() for _ in range(_DOORS - 1))]
 
 
 class _Workers(Multiprocess):
