@@ -86,7 +86,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Same input, same seed, same table.")] = 0,
     dimensions: Annotated[
         int, typer.Option(min=1, help="Length of a contextual embedding.", rich_help_panel=_MODEL)
-    ] = 32,
+    ] = InferenceSettings().dimensions,
     epochs: Annotated[
         int,
         typer.Option(min=1, help="Most epochs of each contextual step.", rich_help_panel=_MODEL),
@@ -115,10 +115,10 @@ def train(
     session_dimensions: Annotated[
         int,
         typer.Option(min=1, help="Length of a track's vector.", rich_help_panel=_SESSION),
-    ] = 32,
+    ] = InferenceSettings().dimensions,
     session_iterations: Annotated[
         int, typer.Option(min=1, help="Passes over the log.", rich_help_panel=_SESSION)
-    ] = 14,
+    ] = InferenceSettings().iterations,
     valid_share: Annotated[
         float,
         typer.Option(

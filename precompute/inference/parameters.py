@@ -14,7 +14,7 @@ class Settings:
 
     dimensions: int = 32
     """Length of a track's vector."""
-    iterations: int = 14
+    iterations: int = 20
     """Passes over the rows. A warm start needs two thirds of them."""
     finishing: int = 3
     """Passes at the end, over the validation sessions too: the latest are the most telling."""

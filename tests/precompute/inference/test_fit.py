@@ -1,5 +1,7 @@
 """The fit on sessions of a planted model: it finds it, and every pass explains them better."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -94,6 +96,30 @@ def test_every_pass_explains_held_out_sessions_better() -> None:
     assert found == sorted(found)
     assert found[-1] > found[0] + 1.0
     assert likelihood(WORLD.model) > found[-1]  # and none of them better than the truth
+
+
+def test_momentum_spares_a_third_of_the_passes() -> None:
+    found = {}
+    for momentum, passes in ((0.0, 12), (0.9, 8)):
+        model = begin(WORLD)
+        settings = replace(SETTINGS, momentum=momentum)
+        improve(model, WORLD.observe().among(~HELD), WORLD.artist, passes, settings)
+        found[momentum] = likelihood(model)
+    assert found[0.9] > found[0.0]
+
+
+def test_momentum_does_not_carry_past_what_explains_them_best() -> None:
+    """Many passes with and without it end at the same vectors, up to their last creeping."""
+    few = plant(200, 10, artists=5, tracks=30, seed=5)
+    found = []
+    for momentum in (0.0, 0.9):
+        model = start(few.observe(), few.artist, 5, SETTINGS, seed=0)
+        improve(model, few.observe(), few.artist, 150, replace(SETTINGS, momentum=momentum))
+        x = model.directions(torch.from_numpy(few.artist)).double().numpy()
+        found.append(x @ model.spread.double().numpy() @ x.T)  # whatever way the axes turn
+        assert np.isfinite(found[-1]).all()
+    change = np.abs(found[1] - found[0]).max() / np.abs(found[0]).max()
+    assert change < 0.1
 
 
 def test_progress_is_told_in_sessions() -> None:
