@@ -86,7 +86,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Same input, same seed, same table.")] = 0,
     dimensions: Annotated[
         int, typer.Option(min=1, help="Length of a contextual embedding.", rich_help_panel=_MODEL)
-    ] = InferenceSettings().dimensions,
+    ] = 32,
     epochs: Annotated[
         int,
         typer.Option(min=1, help="Most epochs of each contextual step.", rich_help_panel=_MODEL),

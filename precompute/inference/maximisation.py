@@ -37,11 +37,8 @@ class _Told:
     """
 
     def __init__(self, model: Parameters, moments: Moments) -> None:
-        self._packed, self._d, self._moments = (
-            Packed(model.dimensions + 1),
-            model.dimensions,
-            moments,
-        )
+        self._packed, self._d = Packed(model.dimensions + 1), model.dimensions
+        self._moments = moments
         led = model.opening[:, : self._d]  # from a first track's vector to what is liked after it
         pull = led.T @ torch.linalg.inv(model.spread)
         self._of_first: Tensor = pull @ led
