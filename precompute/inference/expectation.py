@@ -1,4 +1,4 @@
-"""The E step: what each session was after, given the model, and what that says of the tracks."""
+"""The E step: what sessions were after, given the model, and what that says of the tracks."""
 
 import warnings
 from collections.abc import Callable
@@ -47,23 +47,31 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Observations as tensors, in blocks of sessions that are worked on at once."""
+    """Observations as tensors, ordered by interest: what one or more sessions are after."""
 
-    session: Tensor
+    interest: Tensor
+    """`[rows]` int64, ascending, of `i` interests; so is `started`, `[s]`, of the sessions."""
     track: Tensor
     time: Tensor
     plays: Tensor
-    first: Tensor
-    """`[s]`: the first track of each session, -1 where it is unknown."""
-    first_time: Tensor
-    """`[s]`: how much of it was heard."""
     ends: Tensor
-    """`[s]` int64: behind the last row of each session."""
+    """`[i]` int64: behind the last row of each interest."""
+    started: Tensor
+    first: Tensor
+    """`[s]` int64: the first track of each session, 0 where it is unknown."""
+    share: Tensor
+    """`[s]`: how much of it was heard, over the interest's sessions; 0 where it is unknown."""
+    session_ends: Tensor
+    """`[i]` int64: behind the last session of each interest."""
 
     @property
-    def sessions(self) -> int:
-        """How many sessions there are."""
-        return len(self.first)
+    def interests(self) -> int:
+        """How many interests there are."""
+        return len(self.ends)
+
+    def within(self, start: int, end: int) -> tuple[slice, slice]:
+        """Return where the rows and the sessions of some interests are."""
+        return _span(self.ends, start, end), _span(self.session_ends, start, end)
 
 
 @dataclass(slots=True)
@@ -87,9 +95,9 @@ class Moments:
     spread: Tensor
     """`[k, k]`: sum of the covariance of z around the prior's mean."""
     firsts: Tensor
-    """`[n]`: sum of t^2 of the sessions that began with each track, heard for t."""
+    """`[n]`: sum of the squared shares of the sessions that began with each track."""
     aims: Tensor
-    """`[n, k]`: sum of t E[z - m], where m is the prior's mean after a track that is unknown."""
+    """`[n, k]`: sum of share times E[z - m], where m is the prior's mean without that track."""
     squares: float = 0.0
     """Sum of w E[(y - z · x)^2]."""
 
@@ -129,7 +137,9 @@ def expect(
     at_once: int,
     on_sessions: Callable[[int], None],
 ) -> tuple[Moments, Tensor]:
-    """Infer (taste, mood) of all sessions; return the sums, and the means `[s, k]`.
+    """Infer (taste, mood) of all interests; return the sums, and the means `[i, k]`.
+
+    At most `at_once` at a time; `on_sessions` hears how many sessions have been used since.
 
     A bound (a time of 0.00, or in full) counts as a logit where `means`, of the pass before,
     violate it, and not at all where they keep it.
@@ -137,15 +147,16 @@ def expect(
     packed = Packed(model.dimensions + 1)
     directions = model.directions(artist)
     moments = Moments.none(len(artist), packed)
-    found = torch.empty(rows.sessions, packed.k)
+    found = torch.empty(rows.interests, packed.k)
     precision = torch.linalg.inv(model.spread)
-    for start in range(0, rows.sessions, at_once):
-        end = min(start + at_once, rows.sessions)
+    for start in range(0, rows.interests, at_once):
+        end = min(start + at_once, rows.interests)
         before = None if means is None else means[start:end]
         found[start:end] = _block(
             model, directions, precision, packed, rows, (start, end), before, moments
         )
-        on_sessions(end - start)
+        sessions = rows.within(start, end)[1]
+        on_sessions(sessions.stop - sessions.start)
     return moments, found
 
 
@@ -159,64 +170,62 @@ def _block(
     before: Tensor | None,
     moments: Moments,
 ) -> Tensor:
-    """Infer the sessions of one block, add to the sums, and return the means `[b, k]`."""
+    """Infer the interests of one block, add to the sums, and return the means `[b, k]`."""
     start, end = block
-    span = slice(int(rows.ends[start - 1]) if start else 0, int(rows.ends[end - 1]))
-    session, track = rows.session[span] - start, rows.track[span]
+    span, sessions = rows.within(start, end)
+    interest, track = rows.interest[span] - start, rows.track[span]
     seen, local = torch.unique(track, return_inverse=True)
     x = directions[seen]  # [u, k]
     y, rounding, most, least = logits(rows.time[span], model.discount ** rows.plays[span])
     y = y - model.offsets[track]
-    features = _opening(directions, rows.first[start:end], rows.first_time[start:end])  # [b, k]
-    prior = features @ model.opening.T
-    predicted = ((prior if before is None else before)[session] * x[local]).sum(1)
+    started, first = rows.started[sessions] - start, rows.first[sessions]
+    share = rows.share[sessions][:, None]
+    features = x.new_zeros(end - start, packed.k).index_add_(0, started, directions[first] * share)
+    features[:, -1] = 1.0
+    prior = features @ model.opening.T  # [b, k]
+    predicted = ((prior if before is None else before)[interest] * x[local]).sum(1)
     weight = 1.0 / (model.noise + rounding)
     weight[(most & (predicted < y)) | (least & (predicted > y))] = 0.0
 
-    # 1. The posterior of every session: [b, k, k] precision, [b, k] mean.
+    # 1. The posterior of every interest: [b, k, k] precision, [b, k] mean.
     shape = (end - start, len(seen))
-    by_session = _csr(session, local, weight, shape)
-    informed = packed.full(by_session @ packed.outer(x)) + precision
+    by_interest = _csr(interest, local, weight, shape)
+    informed = packed.full(by_interest @ packed.outer(x)) + precision
     factor = torch.linalg.cholesky(informed)
-    pull = prior @ precision + _csr(session, local, weight * y, shape) @ x
+    pull = prior @ precision + _csr(interest, local, weight * y, shape) @ x
     mean = torch.cholesky_solve(pull[:, :, None], factor)[:, :, 0]
     covariance = torch.cholesky_inverse(factor)
 
-    # 2. What the sessions say together of how they begin.
+    # 2. What the interests say together of how they show in first tracks.
     error = mean - prior
     moments.openings += features.T @ features
     moments.answers += features.T @ mean
     moments.spread += covariance.sum(0) + error.T @ error
 
-    # 3. What they say of the tracks that they begin with.
-    first, heard = rows.first[start:end], rows.first_time[start:end]
-    known = first >= 0
-    first, heard = first[known], heard[known]
-    moments.firsts.index_add_(0, first, heard**2)
-    moments.aims.index_add_(0, first, heard[:, None] * (mean[known] - model.opening[:, -1]))
+    # 3. What they say of the tracks that their sessions began with.
+    led = directions[first][:, :-1] @ model.opening[:, :-1].T * share  # into the prior's mean
+    moments.firsts.index_add_(0, first, share[:, 0] ** 2)
+    moments.aims.index_add_(0, first, share * (error[started] + led))
 
     # 4. What they say of each track heard later.
     order = torch.argsort(local, stable=True)
-    by_track = _csr(local[order], session[order], weight[order], (shape[1], shape[0]))
+    by_track = _csr(local[order], interest[order], weight[order], (shape[1], shape[0]))
     second = by_track @ packed.pack(covariance + mean[:, :, None] * mean[:, None, :])
     full_y = y + model.offsets[track]
-    weighted = _csr(local[order], session[order], (weight * full_y)[order], (shape[1], shape[0]))
+    weighted = _csr(local[order], interest[order], (weight * full_y)[order], (shape[1], shape[0]))
     moments.gram.index_add_(0, seen, second)
     moments.times_logit.index_add_(0, seen, weighted @ mean)
     moments.plain.index_add_(0, seen, by_track @ mean)
     moments.weight.index_add_(0, track, weight)
     moments.logit.index_add_(0, track, weight * full_y)
-    fitted = (mean[session] * x[local]).sum(1)
+    fitted = (mean[interest] * x[local]).sum(1)
     moments.squares += float((weight * (y**2 - 2.0 * y * fitted)).sum())
     moments.squares += float(packed.inner(packed.outer(x), second).sum())
     return mean
 
 
-def _opening(directions: Tensor, first: Tensor, time: Tensor) -> Tensor:
-    """Return (time * v of the first track, 1) of sessions, `[b, k]`; v is 0 where it is unknown."""
-    features = directions[first.clamp(min=0)] * (time * (first >= 0))[:, None]
-    features[:, -1] = 1.0
-    return features
+def _span(ends: Tensor, start: int, end: int) -> slice:
+    return slice(int(ends[start - 1]) if start else 0, int(ends[end - 1]))
 
 
 def _csr(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

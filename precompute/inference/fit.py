@@ -11,7 +11,7 @@ from precompute.inference.maximisation import maximise
 from precompute.inference.observations import Array, Observations
 from precompute.inference.parameters import Parameters, Settings
 
-__all__ = ["improve"]
+__all__ = ["improve", "rows_of"]
 
 Vectors = tuple[Tensor, Tensor, Tensor]
 """Artists, deviations, offsets: what changes most from pass to pass."""
@@ -27,23 +27,46 @@ def improve(
 ) -> None:
     """Fit `model` to observations in place; `artist` `[n]` is the artist of each track.
 
-    Every pass infers what each session was after (E), then takes the model that explains it
+    Every pass infers what sessions were after (E), then takes the model that explains it
     best (M). Passes alone creep, so each but the last is carried on in the direction it went,
     the further the longer that has been the way (Nesterov's momentum; begun anew when a pass
     turns back, O'Donoghue and Candès 2015). `on_sessions` hears how many sessions have been
-    inferred since the last call.
+    gone through since the last call.
     """
-    rows, artists = _rows(observations), torch.from_numpy(artist.astype(np.int64))
+    rows, artists = rows_of(observations), torch.from_numpy(artist.astype(np.int64))
     means: Tensor | None = None
     found, straight = _vectors(model), 0
     for number in range(passes):
-        moments, means = expect(model, artists, rows, means, settings.sessions_at_once, on_sessions)
+        moments, means = expect(
+            model, artists, rows, means, settings.interests_at_once, on_sessions
+        )
         begun, before = _vectors(model), found
-        maximise(model, moments, artists, rows.sessions, settings)
+        maximise(model, moments, artists, rows.interests, settings)
         found = _vectors(model)
         straight = 0 if _turns_back(before, begun, found) else straight + 1
         if number + 1 < passes:
             _carry_on(model, before, found, min(straight / (straight + 3), settings.momentum))
+
+
+def rows_of(observations: Observations) -> Rows:
+    """Order observations by interest."""
+    interest, sessions = np.unique(observations.interest, return_inverse=True)
+    of_row = sessions[observations.session]
+    rows, order = (np.argsort(of, kind="stable") for of in (of_row, sessions))
+    counts = np.bincount(sessions)
+    first = observations.first[order]
+    heard = np.where(first >= 0, observations.first_time[order], 0.0) / counts[sessions[order]]
+    return Rows(
+        interest=torch.from_numpy(of_row[rows]),
+        track=torch.from_numpy(observations.track[rows]),
+        time=torch.from_numpy(observations.time[rows].astype(np.float32)),
+        plays=torch.from_numpy(observations.plays[rows]),
+        ends=torch.from_numpy(np.cumsum(np.bincount(of_row, minlength=len(interest)))),
+        started=torch.from_numpy(sessions[order]),
+        first=torch.from_numpy(np.maximum(first, 0)),
+        share=torch.from_numpy(heard.astype(np.float32)),
+        session_ends=torch.from_numpy(np.cumsum(counts)),
+    )
 
 
 def _vectors(model: Parameters) -> Vectors:
@@ -60,17 +83,4 @@ def _carry_on(model: Parameters, before: Vectors, found: Vectors, share: float) 
     """Go on from `found` by a `share` of the way that led there from `before`."""
     model.artists, model.deviations, model.offsets = (
         new + share * (new - old) for old, new in zip(before, found, strict=True)
-    )
-
-
-def _rows(observations: Observations) -> Rows:
-    counts = np.bincount(observations.session, minlength=observations.count)
-    return Rows(
-        session=torch.from_numpy(observations.session),
-        track=torch.from_numpy(observations.track),
-        time=torch.from_numpy(observations.time.astype(np.float32)),
-        plays=torch.from_numpy(observations.plays),
-        first=torch.from_numpy(observations.first),
-        first_time=torch.from_numpy(observations.first_time.astype(np.float32)),
-        ends=torch.from_numpy(np.cumsum(counts)),
     )

@@ -10,21 +10,21 @@ __all__ = ["maximise"]
 
 _SWEEPS = 3  # over artists, then tracks: each is exact given the other
 _TRACKS_AT_ONCE = 8192
-_LEAST_NOISE = 0.02
 _JITTER = 1e-3
 _OPENING_RIDGE = 10.0
 
 
 def maximise(
-    model: Parameters, moments: Moments, artist: Tensor, sessions: int, settings: Settings
+    model: Parameters, moments: Moments, artist: Tensor, interests: int, settings: Settings
 ) -> None:
     """Replace everything but the discount, in place; `artist` `[n]` is each track's artist."""
     ridge = torch.eye(model.dimensions + 1)
     _vectors(model, _Told(model, moments), artist, settings)
     openings = moments.openings + ridge * _OPENING_RIDGE
     model.opening = torch.linalg.solve(openings, moments.answers).T.contiguous()
-    model.spread = moments.spread / sessions + ridge * _JITTER
-    model.noise = max(moments.squares / max(float(moments.weight.sum()), 1.0), _LEAST_NOISE)
+    model.spread = moments.spread / interests + ridge * _JITTER
+    noise = moments.squares / max(float(moments.weight.sum()), 1.0)
+    model.noise = max(noise, settings.least_noise)
     explained = (model.directions(artist) * moments.plain).sum(1)
     model.offsets = (moments.logit - explained) / (moments.weight + settings.offset_rows)
 
@@ -33,7 +33,8 @@ class _Told:
     """What is told of each track's vector `v`: what explains it best solves `gram v = wanted`.
 
     Two things tell of it: how the track was heard, mood and offset left out, and what was liked
-    in the sessions that it began, since that is `led @ v * time` give or take the spread.
+    in the sessions that it began, since `led @ v * share` of that is its doing, give or take the
+    spread.
     """
 
     def __init__(self, model: Parameters, moments: Moments) -> None:

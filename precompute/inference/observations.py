@@ -13,6 +13,8 @@ __all__ = ["Observations", "observe"]
 
 Array = npt.NDArray[Any]
 
+_LIKED = 0.5  # a first track heard for less does not tell what the session is after
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observations:
@@ -36,6 +38,12 @@ class Observations:
     """`[s]` float32: how much of it was heard."""
     valid: Array
     """`[s]` bool: the session is for validation."""
+    interest: Array
+    """`[s]` int64: what each session is after; those of one number are taken to be after the same.
+
+    They are of one listener and began with tracks of one artist, each heard for half or more.
+    In the order of their earliest sessions.
+    """
 
     def __len__(self) -> int:
         return len(self.track)
@@ -57,6 +65,7 @@ class Observations:
             self.first[chosen],
             self.first_time[chosen],
             self.valid[chosen],
+            self.interest[chosen],
         )
 
 
@@ -76,15 +85,27 @@ def observe(sessions: Sessions, artist: Array) -> Observations:
     kept = fresh & ~begins
     if not kept.any():
         raise TrainingError("no session in the log has more than one track")
+    first, first_time = track[begins], sessions.time[begins]
     return Observations(
         session=session[kept],
         track=track[kept],
         time=sessions.time[kept],
         plays=plays[kept],
-        first=track[begins],
-        first_time=sessions.time[begins],
+        first=first,
+        first_time=first_time,
         valid=sessions.valid[begins],
+        interest=_interests(sessions.user[begins], first, first_time, artist),
     )
+
+
+def _interests(user: Array, first: Array, first_time: Array, artist: Array) -> Array:
+    """Number what sessions are after, `[s]`; see `Observations.interest`."""
+    listener_and_artist = user.astype(np.int64) * (len(artist) + 1) + artist[first]
+    alone = -1 - np.arange(len(first))
+    told = (first >= 0) & (first_time >= _LIKED)
+    keys = np.where(told, listener_and_artist, alone)
+    _, earliest, number = np.unique(keys, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(earliest))[number]
 
 
 def _earlier(groups: Array, values: Array) -> Array:

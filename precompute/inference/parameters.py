@@ -26,8 +26,10 @@ class Settings:
     """The same of what sets a track apart from its artist: tracks heard seldom borrow."""
     offset_rows: float = 4.0
     """A track's offset is drawn to 0 as if by so many rows of unit weight."""
-    sessions_at_once: int = 4096
-    """Bounds the memory: about 2.5 KB a session and a track of theirs."""
+    least_noise: float = 0.5
+    """Variance that is never explained: the more a fit explains of its own log, the more it errs."""
+    interests_at_once: int = 4096
+    """Bounds the memory: about 2.5 KB an interest and a track of theirs."""
     leaf: int = 16
     """Tracks in a leaf of the search for the best."""
 

@@ -7,7 +7,7 @@ import numpy as np
 from precompute.inference.observations import Array, Observations
 from recsvc.taste import Belief, SessionModel, predict, prior, update
 
-__all__ = ["Quality", "assess"]
+__all__ = ["Quality", "assess", "sample"]
 
 _MOST_SESSIONS = 1000
 _MOST_TRACKS = 60  # of one session
@@ -47,16 +47,23 @@ class Quality:
         }
 
 
-def assess(model: SessionModel, observations: Observations, *, seed: int) -> Quality | None:
+def sample(valid: Array, *, seed: int) -> Array:
+    """Return which sessions, `[s]` bool, are kept from a fit to assess it by: some of `valid`.
+
+    The latest are the most telling, so a fit does without no more than it must.
+    """
+    kept = np.zeros(len(valid), dtype=bool)
+    there = np.flatnonzero(valid)
+    rng = np.random.default_rng(seed)
+    kept[rng.choice(there, min(_MOST_SESSIONS, len(there)), replace=False)] = True
+    return kept
+
+
+def assess(model: SessionModel, some: Observations) -> Quality | None:
     """Foresee each track of some sessions from those before it; None when there is none.
 
-    Runs what the service runs, so a thousand sessions, drawn by `seed`, must do.
+    Runs what the service runs.
     """
-    chosen = np.zeros(observations.count, dtype=bool)
-    rng = np.random.default_rng(seed)
-    size = min(_MOST_SESSIONS, observations.count)
-    chosen[rng.choice(observations.count, size, replace=False)] = True
-    some = observations.among(chosen)
     if not len(some):
         return None
     foreseen = _foresee(model, some)

@@ -1,4 +1,4 @@
-"""Where a fit of the session model begins: at what artists have in common in sessions."""
+"""Where a fit of the session model begins: at what artists have in common in interests."""
 
 import numpy as np
 import scipy.sparse
@@ -10,7 +10,7 @@ from precompute.inference.parameters import Parameters, Settings
 
 __all__ = ["find_discount", "start", "warm_start"]
 
-_PRIOR_ROWS = 2.0  # a session's mean time is drawn to the overall mean by so many rows
+_PRIOR_ROWS = 2.0  # an interest's mean time is drawn to the overall mean by so many rows
 _LIKING = 2.0  # of a session for its first track, in each dimension
 _MOOD, _MOOD_SPREAD = -4.0, 9.0  # most recommendations fail, and listeners differ
 _NOISE = 2.0
@@ -23,24 +23,25 @@ def start(
 ) -> Parameters:
     """Return parameters to begin with.
 
-    The residual of a time is what it differs from its session's mean. Artists whose residuals
-    go together in sessions get similar vectors: those of the largest eigenvalues of the
+    The residual of a time is what it differs from its interest's mean. Artists whose residuals
+    go together in interests get similar vectors: those of the largest eigenvalues of the
     residuals' co-moments, rows of much-heard artists damped by their root.
     """
     mean = float(rows.time.mean())
-    heard = np.bincount(rows.session, minlength=rows.count)
-    total = np.bincount(rows.session, rows.time, minlength=rows.count)
+    interest = rows.interest[rows.session]
+    heard = np.bincount(interest)
+    total = np.bincount(interest, rows.time)
     level = (total + _PRIOR_ROWS * mean) / (heard + _PRIOR_ROWS)
     known = np.flatnonzero(rows.first >= 0)
     residuals = scipy.sparse.csr_matrix(
         (
-            np.concatenate([rows.time - level[rows.session], rows.first_time[known] - mean]),
+            np.concatenate([rows.time - level[interest], rows.first_time[known] - mean]),
             (
-                np.concatenate([rows.session, known]),
+                np.concatenate([interest, rows.interest[known]]),
                 np.concatenate([artist[rows.track], artist[rows.first[known]]]),
             ),
         ),
-        shape=(rows.count, artists),
+        shape=(int(rows.interest.max()) + 1, artists),
     )
     dimensions = min(settings.dimensions, max(artists - 2, 1))
     vectors = np.zeros((artists, settings.dimensions))

@@ -52,7 +52,8 @@ def train(
     """
     artist = catalogue.artist.astype(np.int64)
     everything = observe(sessions, artist)
-    fitted, held = everything.among(~everything.valid), everything.among(everything.valid)
+    kept = quality.sample(everything.valid, seed=seed)
+    fitted, held = everything.among(~kept), everything.among(kept)
     if not len(fitted):
         fitted, held = everything, everything.among(~everything.valid)
     warm = is_warm(live, settings)
@@ -63,18 +64,18 @@ def train(
         model = start(fitted, artist, len(catalogue.artists), settings, seed=seed)
     passes = settings.passes(warm=warm)
     improve(model, fitted, artist, passes, settings, on_sessions)
-    measured = _assess(model, held, artist, settings, seed)
+    measured = _assess(model, held, artist, settings)
     improve(model, everything, artist, settings.finishing, settings, on_sessions)
     rows = passes * len(fitted) + settings.finishing * len(everything)
     return Trained(_arrays(model, artist, settings), measured, rows)
 
 
 def _assess(
-    model: Parameters, valid: Observations, artist: Array, settings: Settings, seed: int
+    model: Parameters, held: Observations, artist: Array, settings: Settings
 ) -> Quality | None:
-    if not len(valid):
+    if not len(held):
         return None
-    return quality.assess(session_model(_arrays(model, artist, settings)), valid, seed=seed)
+    return quality.assess(session_model(_arrays(model, artist, settings)), held)
 
 
 def _arrays(model: Parameters, artist: Array, settings: Settings) -> dict[str, Array]:

@@ -89,31 +89,25 @@ def plant(
     return World(model, _catalogue(artist), arrange(track.tolist(), time.tolist()), states)
 
 
-def arrange(tracks: list[list[int]], times: list[list[float]], valid: int = 0) -> Sessions:
-    """Sessions of these tracks (by index), of a listener each; the last `valid` for validation."""
+def arrange(
+    tracks: list[list[int]],
+    times: list[list[float]],
+    valid: int = 0,
+    user: list[int] | None = None,
+) -> Sessions:
+    """Sessions of these tracks (by index); the last `valid` are for validation.
+
+    `user` is the listener of each session, ascending; without it each has one of their own.
+    """
     lengths = [len(session) for session in tracks]
     session = np.repeat(np.arange(len(tracks)), lengths)
     return Sessions(
         users=np.arange(len(tracks)),
-        user=session.astype(np.int32),
+        user=np.repeat(np.arange(len(tracks)) if user is None else user, lengths).astype(np.int32),
         track=np.concatenate(tracks).astype(np.int32),
         time=np.concatenate(times).astype(np.float32),
         session=session,
         valid=session >= len(tracks) - valid,
-    )
-
-
-def rows_of(observed: Observations) -> Rows:
-    """Observations as the E step takes them."""
-    counts = np.bincount(observed.session, minlength=observed.count)
-    return Rows(
-        session=torch.from_numpy(observed.session),
-        track=torch.from_numpy(observed.track),
-        time=torch.from_numpy(observed.time),
-        plays=torch.from_numpy(observed.plays),
-        first=torch.from_numpy(observed.first),
-        first_time=torch.from_numpy(observed.first_time),
-        ends=torch.from_numpy(np.cumsum(counts)),
     )
 
 

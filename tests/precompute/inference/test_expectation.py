@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from precompute.inference.expectation import Moments, Packed, expect, logits
+from precompute.inference.fit import rows_of
 from recsvc.taste import logit_of, prior, update
-from tests.precompute.inference.planted import Array, World, arrange, plant, rows_of, serving
+from tests.precompute.inference.planted import Array, World, arrange, plant, serving
 
 WORLD = plant(40, 8, seed=1)
 
@@ -23,7 +24,7 @@ def run(world: World, before: Array | None = None, at_once: int = 7) -> tuple[Mo
 
 
 class ByHand:
-    """The same in double precision with dense matrices, a session and a row at a time."""
+    """The same in double precision with dense matrices, an interest and a row at a time."""
 
     def __init__(self, world: World, before: Array | None = None) -> None:
         model, observed = world.model, world.observe()
@@ -36,17 +37,24 @@ class ByHand:
         self.openings, self.answers, self.spread = np.zeros((3, k, k))
         self.firsts, self.aims = np.zeros(n), np.zeros((n, k))
         self.squares, self.means = 0.0, []
-        for s in range(observed.count):
-            first = int(observed.first[s])
-            f = np.zeros(k) if first < 0 else x[first] * float(observed.first_time[s])
+        for number, interest in enumerate(np.unique(observed.interest).tolist()):
+            sessions = np.flatnonzero(observed.interest == interest)
+            begun = [
+                (t, float(heard) / len(sessions))
+                for t, heard in zip(
+                    observed.first[sessions].tolist(), observed.first_time[sessions], strict=True
+                )
+                if t >= 0
+            ]
+            f = sum((x[t] * share for t, share in begun), np.zeros(k))
             f[-1] = 1.0
             m0 = opening @ f
             told = []
-            for i in np.flatnonzero(observed.session == s).tolist():
+            for i in np.flatnonzero(np.isin(observed.session, sessions)).tolist():
                 t, time = int(observed.track[i]), float(observed.time[i])
                 y, rounding, side = logit_of(time, model.discount ** int(observed.plays[i]))
                 y -= float(model.offsets[t])
-                seen = (m0 if before is None else before[s]) @ x[t]
+                seen = (m0 if before is None else before[number]) @ x[t]
                 kept = (side < 0 and seen <= y) or (side > 0 and seen >= y)
                 told.append((t, y, 0.0 if kept else 1.0 / (model.noise + rounding)))
             informed = precision + sum(w * np.outer(x[t], x[t]) for t, _, w in told)
@@ -62,9 +70,10 @@ class ByHand:
                 self.weight[t] += w
                 self.logit[t] += w * full
                 self.squares += w * ((y - mean @ x[t]) ** 2 + x[t] @ covariance @ x[t])
-            if first >= 0:
-                self.firsts[first] += float(observed.first_time[s]) ** 2
-                self.aims[first] += float(observed.first_time[s]) * (mean - opening[:, -1])
+            for t, share in begun:
+                without = m0 - share * opening[:, :-1] @ x[t, :-1]
+                self.firsts[t] += share**2
+                self.aims[t] += share * (mean - without)
             self.openings += np.outer(f, f)
             self.answers += np.outer(f, mean)
             self.spread += covariance + np.outer(mean - m0, mean - m0)
@@ -113,6 +122,18 @@ def test_sessions_of_one_track_and_unknown_first_tracks(at_once: int) -> None:
     times = [[0.5], [0.9, 0.2, 0.4], [1.0], [0.0], [0.3, 0.6, 0.1]]
     world = World(WORLD.model, WORLD.catalogue, arrange(tracks, times), np.zeros((5, 4)))
     assert_same(*run(world, at_once=at_once), ByHand(world))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_what_sessions_of_one_interest_say_is_taken_together(at_once: int) -> None:
+    # Tracks 3 and 23 are of one artist. The last session began with what was not liked.
+    tracks = [[3, 8], [5, 1, 9], [23, 8, 2], [3, 4], [3, 6], [-1, 7]]
+    times = [[0.9, 0.3], [1.0, 0.2, 0.4], [0.6, 0.5, 0.1], [0.8, 0.7], [0.4, 0.2], [1.0, 0.3]]
+    told = arrange(tracks, times, user=[0, 0, 0, 0, 0, 1])
+    world = World(WORLD.model, WORLD.catalogue, told, np.zeros((6, 4)))
+    hand = ByHand(world)
+    assert len(hand.means) == 4
+    assert_same(*run(world, at_once=at_once), hand)
 
 
 def test_a_session_is_inferred_as_the_service_does() -> None:

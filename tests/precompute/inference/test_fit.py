@@ -12,7 +12,7 @@ from precompute.inference.start import start
 from recsvc.taste import logit_of, predict, prior, update
 from tests.precompute.inference.planted import Array, World, plant, serving
 
-SETTINGS = Settings(dimensions=3)
+SETTINGS = Settings(dimensions=3, least_noise=0.02)
 WORLD = plant(1500, 12, seed=3)
 HELD = np.arange(1500) >= 1350
 
@@ -125,7 +125,7 @@ def test_momentum_does_not_carry_past_what_explains_them_best() -> None:
 def test_progress_is_told_in_sessions() -> None:
     told: list[int] = []
     few = plant(50, 6, seed=4)
-    settings = Settings(dimensions=3, sessions_at_once=20)
+    settings = Settings(dimensions=3, interests_at_once=20)
     model = start(few.observe(), few.artist, 20, settings, seed=0)
     improve(model, few.observe(), few.artist, 2, settings, told.append)
     assert told == [20, 20, 10, 20, 20, 10]

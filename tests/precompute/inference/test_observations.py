@@ -46,6 +46,19 @@ def test_some_of_the_sessions_are_numbered_anew() -> None:
     assert (len(nothing), nothing.count) == (0, 0)
 
 
+def test_sessions_of_a_listener_that_begin_with_an_artist_they_like_are_of_one_interest() -> None:
+    tracks = [[0, 3], [3, 1], [2, 4], [1, 5], [1, 3], [-1, 5], [-1, 4], [4, 0]]
+    first_times = [0.5, 1.0, 0.9, 0.49, 0.49, 1.0, 1.0, 1.0]
+    user = [0, 0, 0, 0, 0, 0, 0, 1]
+    found = observe(arrange(tracks, [[t, 0.5] for t in first_times], user=user), ARTIST)
+    alike = found.interest[:, None] == found.interest
+    expected = np.eye(8, dtype=bool)
+    expected[0, 2] = expected[2, 0] = True  # tracks 0, 1, 2 are of one artist; 1 was not liked
+    assert (alike == expected).all()
+    some = found.among(np.arange(8) >= 2)
+    assert (some.interest == found.interest[2:]).all()
+
+
 @pytest.mark.parametrize("tracks", [[[0], [1]], [[0, 0], [1, -1]], [[-1, -1]]])
 def test_a_log_of_first_tracks_teaches_nothing(tracks: list[list[int]]) -> None:
     with pytest.raises(TrainingError, match="more than one track"):

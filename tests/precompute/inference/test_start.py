@@ -97,7 +97,7 @@ def with_plays(discount: float, *, biased: bool = False) -> Observations:
     time = np.round(discount**plays / (1.0 + np.exp(-liked)), 2)
     rows = np.arange(30_000)
     ones = np.ones(30_000)
-    return Observations(rows, rows * 0, time, plays, rows * 0, ones, ones > 2)
+    return Observations(rows, rows * 0, time, plays, rows * 0, ones, ones > 2, rows)
 
 
 @pytest.mark.parametrize("discount", [0.5, 0.8, 1.0])
