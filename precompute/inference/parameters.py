@@ -27,7 +27,7 @@ class Settings:
     offset_rows: float = 4.0
     """A track's offset is drawn to 0 as if by so many rows of unit weight."""
     least_noise: float = 0.5
-    """Variance that is never explained: the more a fit explains of its own log, the more it errs."""
+    """Variance that a fit does not explain: one that explains all of its log errs elsewhere."""
     interests_at_once: int = 4096
     """Bounds the memory: about 2.5 KB an interest and a track of theirs."""
     leaf: int = 16

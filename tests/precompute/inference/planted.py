@@ -8,7 +8,6 @@ import numpy.typing as npt
 import torch
 
 from precompute.catalogue import Catalogue
-from precompute.inference.expectation import Rows
 from precompute.inference.observations import Observations, observe
 from precompute.inference.parameters import Parameters
 from precompute.sessions import Sessions
@@ -17,7 +16,7 @@ from recsvc.table import Text
 from recsvc.taste import SessionModel
 from tests.inferring import session_arrays
 
-__all__ = ["Array", "World", "arrange", "parameters", "plant", "rows_of", "serving"]
+__all__ = ["Array", "World", "arrange", "parameters", "plant", "serving"]
 
 Array = npt.NDArray[Any]
 
