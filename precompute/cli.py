@@ -12,6 +12,7 @@ from rich.console import Console
 
 from precompute import build, catalogue, contextual, log, neighbours, personal, popular, report
 from precompute import sessions as session
+from precompute.allocation import keep_freed_memory
 from precompute.evaluation.cli import app as evaluation
 from precompute.factorisation import Settings as Factorisation
 from precompute.inference.parameters import Settings as InferenceSettings
@@ -187,6 +188,7 @@ def train(
         seed=seed,
     )
     torch.set_num_threads(threads)
+    keep_freed_memory()
     console, errors = Console(), Console(stderr=True)
     progress = Progress(None if quiet else errors)
     with _clear_errors(errors):

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from precompute.inference.expectation import Rows, expect
+from precompute.inference.expectation import expect
 from precompute.inference.maximisation import maximise
 from precompute.inference.observations import Array, Observations
 from precompute.inference.parameters import Parameters, Settings
+from precompute.inference.rows import rows_of
 
-__all__ = ["improve", "rows_of"]
+__all__ = ["improve"]
 
 Vectors = tuple[Tensor, Tensor, Tensor]
 """Artists, deviations, offsets: what changes most from pass to pass."""
@@ -46,27 +47,6 @@ def improve(
         straight = 0 if _turns_back(before, begun, found) else straight + 1
         if number + 1 < passes:
             _carry_on(model, before, found, min(straight / (straight + 3), settings.momentum))
-
-
-def rows_of(observations: Observations) -> Rows:
-    """Order observations by interest."""
-    interest, sessions = np.unique(observations.interest, return_inverse=True)
-    of_row = sessions[observations.session]
-    rows, order = (np.argsort(of, kind="stable") for of in (of_row, sessions))
-    counts = np.bincount(sessions)
-    first = observations.first[order]
-    heard = np.where(first >= 0, observations.first_time[order], 0.0) / counts[sessions[order]]
-    return Rows(
-        interest=torch.from_numpy(of_row[rows]),
-        track=torch.from_numpy(observations.track[rows]),
-        time=torch.from_numpy(observations.time[rows].astype(np.float32)),
-        plays=torch.from_numpy(observations.plays[rows]),
-        ends=torch.from_numpy(np.cumsum(np.bincount(of_row, minlength=len(interest)))),
-        started=torch.from_numpy(sessions[order]),
-        first=torch.from_numpy(np.maximum(first, 0)),
-        share=torch.from_numpy(heard.astype(np.float32)),
-        session_ends=torch.from_numpy(np.cumsum(counts)),
-    )
 
 
 def _vectors(model: Parameters) -> Vectors:

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from precompute.inference.expectation import Moments, Packed
+from precompute.inference.expectation import Moments
 from precompute.inference.parameters import Parameters, Settings
+from precompute.inference.sparse import Packed
 
 __all__ = ["maximise"]
 
-_SWEEPS = 3  # over artists, then tracks: each is exact given the other
 _TRACKS_AT_ONCE = 8192
 _JITTER = 1e-3
 _OPENING_RIDGE = 10.0
@@ -56,24 +56,25 @@ class _Told:
 
 
 def _vectors(model: Parameters, told: _Told, artist: Tensor, settings: Settings) -> None:
-    """Solve for the artists' and the tracks' vectors in turns; a piece of the tracks at a time."""
+    """Solve for the artists' vectors given the tracks', then the other way round.
+
+    A piece of the tracks at a time. To take more turns is left to the next pass.
+    """
     wanted, pieces, d = told.wanted, _pieces(len(told.wanted)), model.dimensions
-    by_artist = torch.zeros(len(model.artists), d, d)
+    by_artist, pooled = torch.zeros(len(model.artists), d, d), torch.zeros_like(model.artists)
     for rows in pieces:
-        by_artist.index_add_(0, artist[rows], told.gram(rows))
-    for _ in range(_SWEEPS):
-        pooled, solved = torch.zeros_like(model.artists), []
-        for rows in pieces:
-            left = wanted[rows] - _times(told.gram(rows), model.deviations[rows])
-            pooled.index_add_(0, artist[rows], left)
-        model.artists = torch.cat(
-            [_ridge(by_artist[r], pooled[r], settings.artist_scale) for r in _pieces(len(pooled))]
-        )
-        for rows in pieces:
-            gram = told.gram(rows)
-            left = wanted[rows] - _times(gram, model.artists[artist[rows]])
-            solved.append(_ridge(gram, left, settings.track_scale))
-        model.deviations = torch.cat(solved)
+        gram = told.gram(rows)
+        by_artist.index_add_(0, artist[rows], gram)
+        pooled.index_add_(0, artist[rows], wanted[rows] - _times(gram, model.deviations[rows]))
+    model.artists = torch.cat(
+        [_ridge(by_artist[r], pooled[r], settings.artist_scale) for r in _pieces(len(pooled))]
+    )
+    solved = []
+    for rows in pieces:
+        gram = told.gram(rows)
+        left = wanted[rows] - _times(gram, model.artists[artist[rows]])
+        solved.append(_ridge(gram, left, settings.track_scale))
+    model.deviations = torch.cat(solved)
 
 
 def _pieces(count: int) -> list[slice]:

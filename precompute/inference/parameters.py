@@ -12,7 +12,7 @@ __all__ = ["Parameters", "Settings"]
 class Settings:
     """How the session model is fitted."""
 
-    dimensions: int = 32
+    dimensions: int = 48
     """Length of a track's vector."""
     iterations: int = 20
     """Passes over the rows. A warm start needs two thirds of them."""
@@ -29,7 +29,7 @@ class Settings:
     least_noise: float = 0.5
     """Variance that a fit does not explain: one that explains all of its log errs elsewhere."""
     interests_at_once: int = 4096
-    """Bounds the memory: about 2.5 KB an interest and a track of theirs."""
+    """Bounds the memory: about 5 KB an interest and a track of theirs."""
     leaf: int = 16
     """Tracks in a leaf of the search for the best."""
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from precompute.inference.expectation import Moments, Packed, expect, logits
-from precompute.inference.fit import rows_of
+from precompute.inference.expectation import Moments, expect, logits
+from precompute.inference.rows import rows_of
+from precompute.inference.sparse import Packed
 from recsvc.taste import logit_of, prior, update
 from tests.precompute.inference.planted import Array, World, arrange, plant, serving
 
@@ -37,8 +38,10 @@ class ByHand:
         self.openings, self.answers, self.spread = np.zeros((3, k, k))
         self.firsts, self.aims = np.zeros(n), np.zeros((n, k))
         self.squares, self.means = 0.0, []
-        for number, interest in enumerate(np.unique(observed.interest).tolist()):
-            sessions = np.flatnonzero(observed.interest == interest)
+        interests, of_session = np.unique(observed.interest, return_inverse=True)
+        rows = np.bincount(of_session[observed.session], minlength=len(interests))
+        for number, interest in enumerate(np.argsort(rows, kind="stable").tolist()):
+            sessions = np.flatnonzero(of_session == interest)
             begun = [
                 (t, float(heard) / len(sessions))
                 for t, heard in zip(

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from precompute.inference.expectation import Moments, Packed, expect
-from precompute.inference.fit import rows_of
+from precompute.inference.expectation import Moments, expect
 from precompute.inference.maximisation import maximise
 from precompute.inference.parameters import Parameters, Settings
+from precompute.inference.rows import rows_of
+from precompute.inference.sparse import Packed
 from tests.precompute.inference.planted import Array, plant
 
 WORLD = plant(60, 10, artists=6, tracks=24, seed=2)
 ARTIST = torch.from_numpy(WORLD.artist)
 SETTINGS = Settings(artist_scale=0.5, track_scale=0.2, offset_rows=3.0, least_noise=0.02)
-SWEEPS = 3
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,7 @@ def double(tensor: torch.Tensor) -> Array:
     return tensor.double().numpy()
 
 
-def test_vectors_are_ridges_of_artists_and_tracks_in_turn(
-    moments: Moments, found: Parameters
-) -> None:
+def test_vectors_are_ridges_of_artists_then_of_tracks(moments: Moments, found: Parameters) -> None:
     d, artist = 3, WORLD.artist
     gram = double(Packed(d + 1).full(moments.gram))
     offsets, plain = double(WORLD.model.offsets), double(moments.plain)
@@ -47,14 +45,13 @@ def test_vectors_are_ridges_of_artists_and_tracks_in_turn(
     gram = gram[:, :d, :d] + double(moments.firsts)[:, None, None] * (pull @ led)
     wanted += double(moments.aims) @ pull.T
     artists, own = double(WORLD.model.artists).copy(), double(WORLD.model.deviations).copy()
-    for _ in range(SWEEPS):
-        for a in range(6):
-            tracks = np.flatnonzero(artist == a)
-            left = sum(wanted[t] - gram[t] @ own[t] for t in tracks)
-            artists[a] = np.linalg.solve(gram[tracks].sum(0) + np.eye(d) / 0.5**2, left)
-        for t in range(24):
-            left = wanted[t] - gram[t] @ artists[artist[t]]
-            own[t] = np.linalg.solve(gram[t] + np.eye(d) / 0.2**2, left)
+    for a in range(6):
+        tracks = np.flatnonzero(artist == a)
+        left = sum(wanted[t] - gram[t] @ own[t] for t in tracks)
+        artists[a] = np.linalg.solve(gram[tracks].sum(0) + np.eye(d) / 0.5**2, left)
+    for t in range(24):
+        left = wanted[t] - gram[t] @ artists[artist[t]]
+        own[t] = np.linalg.solve(gram[t] + np.eye(d) / 0.2**2, left)
     np.testing.assert_allclose(found.artists, artists, atol=1e-4)
     np.testing.assert_allclose(found.deviations, own, atol=1e-4)
 
