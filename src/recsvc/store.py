@@ -21,7 +21,7 @@ from recsvc.standby import Standby
 
 __all__ = ["open_store", "run_beside"]
 
-_LONGEST_PAUSE = 0.5  # seconds between two probes of a store that is away
+_LONGEST_PAUSE = 0.2  # seconds between two probes of a store that is away
 
 
 async def open_store(
