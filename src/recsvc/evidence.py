@@ -45,8 +45,11 @@ class Evidence:
 
     def with_heard(self, track: int, time: float) -> "Evidence":
         """Return the evidence with one more track heard, and no belief yet."""
-        tracks, times = np.append(self.tracks, track), np.append(self.times, time)
-        if len(tracks) > MOST_HEARD:
+        kept = len(self.tracks)
+        tracks, times = np.empty(kept + 1, dtype=np.int64), np.empty(kept + 1)
+        tracks[:-1], tracks[-1] = self.tracks, track
+        times[:-1], times[-1] = self.times, time
+        if kept >= MOST_HEARD:
             # The first track set the prior: it stays.
             tracks, times = np.delete(tracks, 1), np.delete(times, 1)
         return Evidence(tracks, times)

@@ -17,6 +17,7 @@ __all__ = ["Heard", "shortlist"]
 Array = npt.NDArray[Any]
 
 _TRACKS = 1536  # looked at, at least
+_OUT = -1.0  # worth less than anything
 _FOR_HEARD = 16  # further ones for each track heard: the best leaves are used up first
 
 
@@ -32,38 +33,37 @@ class Heard:
 
 
 def shortlist(
-    model: SessionModel, belief: Belief, artist: Array, heard: Heard, count: int
+    model: SessionModel, belief: Belief, artists: Array, heard: Heard, count: int
 ) -> Array:
     """Return the places of about the `count` unheard tracks of most predicted time, unordered.
 
-    `artist` `[n]` is the artist of each track. Ranked by the mean of the belief alone, the
-    discount included; fewer come back when there are no more unheard tracks to see.
+    `artists` `[leaves, size]` is the artist of the track at each place. Ranked by the mean of
+    the belief alone, the discount included; fewer come back when there are no more unheard
+    tracks to see.
     """
     leaves, size, _ = model.vectors.shape
     query = belief.mean.astype(np.float32)
     mood, query[-1] = float(query[-1]), 1.0
     looked = min(leaves, -(-(_TRACKS + _FOR_HEARD * len(heard.places)) // size))
     nearest = _largest(model.centres @ query, looked)
-    logits = (model.vectors[nearest] @ query).ravel() + np.float32(mood)
-    places = (nearest[:, None] * size + np.arange(size)).ravel()
-    rows = model.rows[places]
-    worth = -np.log1p(np.exp(-np.maximum(logits, -80.0)))  # beyond, exp would overflow
-    worth += heard.plays[artist[rows]] * np.float32(np.log(max(model.discount, 1e-6)))
-    gone = rows < 0
-    gone |= _among(places, heard.places, leaves * size)
-    worth[gone] = -np.inf
-    best = _largest(worth, min(count, len(worth)))
-    return np.asarray(places[best[worth[best] > -np.inf]])
+    nearest.sort()
+    logits = model.vectors[nearest] @ query + np.float32(mood)
+    discounts = model.discount ** np.arange(heard.plays.max(initial=0) + 1)
+    # Beyond a logit of -80 exp would overflow, and nothing is to be told apart.
+    worth = np.exp(np.minimum(-logits, np.float32(80.0)))
+    worth = discounts.astype(np.float32)[heard.plays[artists[nearest]]] / (worth + 1.0)
+    worth[model.rows.reshape(leaves, size)[nearest] < 0] = _OUT
+    leaf, inside = np.divmod(heard.places, size)
+    at = np.searchsorted(nearest, leaf).clip(max=looked - 1)
+    seen = nearest[at] == leaf
+    worth[at[seen], inside[seen]] = _OUT
+    worth = worth.ravel()
+    best = _largest(worth, count)
+    best = best[worth[best] > _OUT]
+    return np.asarray(nearest[best // size] * size + best % size)
 
 
 def _largest(values: Array, count: int) -> Array:
     if count >= len(values):
         return np.arange(len(values))
     return np.argpartition(values, -count)[-count:]
-
-
-def _among(places: Array, wanted: Array, size: int) -> Array:
-    """Tell which of `places` are wanted; quicker than a search where both are many."""
-    marked = np.zeros(size, dtype=bool)
-    marked[wanted] = True
-    return np.asarray(marked[places])

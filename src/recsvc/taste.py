@@ -127,7 +127,7 @@ def update(model: SessionModel, belief: Belief, row: int, time: float, plays: in
         shift, shrink = error / variance, 1.0 / variance
     return Belief(
         belief.mean + gain * shift,
-        belief.covariance - np.outer(gain, gain) * shrink,
+        belief.covariance - gain[:, None] * (gain * shrink),
     )
 
 
@@ -141,7 +141,7 @@ def predict(model: SessionModel, belief: Belief, places: Array) -> tuple[Array, 
     offsets = found[:, -1].copy()
     found[:, -1] = 1.0
     logits = found @ belief.mean + offsets
-    variance = np.einsum("mk,mk->m", found @ belief.covariance, found) + model.noise
+    variance = np.vecdot(found @ belief.covariance, found) + model.noise
     variance = np.maximum(variance, 0.0)
     expected = np.clip(logits / np.sqrt(1.0 + _PROBIT * variance), -_FARTHEST, _FARTHEST)
     times = 1.0 / (1.0 + np.exp(-expected))

@@ -3,9 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+import httpx
 from redis import Redis
 
+from recsvc.recommenders.session import SESSION
 from tests.load import classical as baseline
+from tests.load.errors import LoadError
 from tests.load.figures import Key
 from tests.load.measures import measure_closed, measure_open, peak, warm
 from tests.load.servers import ceiling, classical, service
@@ -21,6 +24,7 @@ CLASSICAL = "classical"
 
 _CONNECTIONS = (1, 32, 128)
 _SHARES = (0.25, 0.5, 0.8)  # of the peak, of open loops
+_DIMENSIONS = 48  # of the session model, as it is trained by default
 _TRAFFIC = Traffic(first=0, users=10_000, tracks=50_000)
 
 
@@ -37,7 +41,7 @@ def measure_rivals(stage: Stage, sections: set[str]) -> None:
 def _rivals(stage: Stage) -> Iterator[list[Target]]:
     """Start the ceiling, the classical service, and a service for each policy."""
     stage.say("starting the ceiling, the classical service and the policies")
-    table = make_table(_TRAFFIC.tracks, users=_TRAFFIC.users)
+    table = make_table(_TRAFFIC.tracks, users=_TRAFFIC.users, dimensions=_DIMENSIONS)
     with Redis.from_url(stage.valkey) as store:
         baseline.publish(table, store)
     cores = stage.cores.service
@@ -53,9 +57,19 @@ def _rivals(stage: Stage) -> Iterator[list[Target]]:
             directory.mkdir(exist_ok=True)
             server = stack.enter_context(service(cores, directory, store_of, policy=policy))
             targets.append(Target(policy, server, _TRAFFIC, store_of))
+            if policy == SESSION:
+                _require_own_answer(targets[-1])
         for target in targets:
             warm(stage, target)
         yield targets
+
+
+def _require_own_answer(target: Target) -> None:
+    """Raise `LoadError` when `session` leaves its answers to others: those cost far less."""
+    with httpx.Client(base_url=f"http://127.0.0.1:{target.server.port}") as api:
+        answer = api.post(f"/next/{_TRAFFIC.first}", json={"track": 0, "time": 1.0}).json()
+    if answer["recommender"] != SESSION:
+        raise LoadError(f"the policy {SESSION} was answered by {answer['recommender']}")
 
 
 def _closed(stage: Stage, targets: Sequence[Target]) -> None:

@@ -1,5 +1,7 @@
 """Tables of any size, made up: what costs depend on is their shape, not what is in them."""
 
+from typing import Any
+
 import numpy as np
 
 from recsvc.table import Table, Text
@@ -7,6 +9,7 @@ from recsvc.table import Table, Text
 __all__ = ["make_table"]
 
 _ALIKE = 10  # tracks of one artist
+_LEAF = 16  # tracks of one leaf of the session model
 
 
 def make_table(
@@ -16,12 +19,15 @@ def make_table(
     users: int = 0,
     personal: int = 100,
     popular: int = 200,
+    dimensions: int = 0,
     seed: int = 0,
 ) -> Table:
     """Make a table of tracks 0..tracks-1, each with so many neighbours from all over it.
 
     Users 0..users-1 have `personal` tracks each. Lists are as long as asked for, or as the
-    catalogue allows; the same arguments give the same table.
+    catalogue allows. With `dimensions` there is a session model of such vectors; without, the
+    policy `session` would fall back to the others, which cost far less. The same arguments give
+    the same table.
     """
     rng = np.random.default_rng(seed)
     neighbours, personal, popular = (
@@ -52,7 +58,29 @@ def make_table(
         personal_weights=np.tile(_weights(personal), users),
         plays=np.arange(tracks, 0, -1, dtype=np.int32),
         mean_time=np.full(tracks, 0.5, dtype=np.float32),
+        **(_session_model(rng, tracks, dimensions) if dimensions else {}),
     )
+
+
+def _session_model(rng: np.random.Generator, tracks: int, dimensions: int) -> dict[str, Any]:
+    """Make the arrays of a session model: tracks of one artist alike, leaves in their order."""
+    k, leaves = dimensions + 1, -(-tracks // _LEAF)
+    artists = rng.normal(0.0, 0.15, (-(-tracks // _ALIKE), k))
+    vectors = np.zeros((leaves * _LEAF, k), dtype=np.float32)
+    vectors[:tracks] = artists[np.arange(tracks) // _ALIKE] + rng.normal(0.0, 0.06, (tracks, k))
+    rows = np.full(leaves * _LEAF, -1, dtype=np.int32)
+    rows[:tracks] = np.arange(tracks)
+    opening, spread = np.eye(k) * 2.0, np.eye(k) * 2.0
+    opening[-1, -1], spread[-1, -1] = -4.0, 9.0
+    return {
+        "session_vectors": vectors.ravel(),
+        "session_centres": vectors.reshape(leaves, _LEAF, k).mean(axis=1).ravel(),
+        "session_rows": rows,
+        "session_places": np.arange(tracks, dtype=np.int32),
+        "session_opening": opening.astype(np.float32).ravel(),
+        "session_spread": spread.astype(np.float32).ravel(),
+        "session_constants": np.array([0.5, 0.8], dtype=np.float32),
+    }
 
 
 def _distinct_rows(

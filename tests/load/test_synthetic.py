@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from recsvc.evidence import NO_EVIDENCE
 from recsvc.packing import pack, unpack
+from recsvc.recommenders.session import forecast, learn
+from recsvc.recommenders.source import Source
 from tests.load.synthetic import make_table
 
 
@@ -14,6 +17,15 @@ def test_a_table_is_valid_and_has_rows_as_long_as_can_be(tracks: int) -> None:
     assert set(np.diff(table.neighbour_offsets)) == {min(70, tracks - 1)}
     assert set(np.diff(table.personal_offsets)) == {min(100, tracks - 1)}
     assert len(table.users) == 7
+
+
+@pytest.mark.parametrize("tracks", [2, 31, 1_000])
+def test_a_session_model_foresees_every_track(tracks: int) -> None:
+    source = Source(unpack(pack(make_table(tracks, dimensions=5))), "v1")
+    heard = learn(source, NO_EVIDENCE, 0, 1.0)
+    found = forecast(source, heard, (), tracks)
+    assert sorted(found.tracks.tolist()) == list(range(1, tracks))
+    assert ((found.times > 0.0) & (found.times < 1.0)).all()
 
 
 def test_neighbours_come_from_all_over() -> None:

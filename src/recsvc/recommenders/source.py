@@ -30,6 +30,7 @@ class Source:
         self.version = version
         self.popular = self._weighted(table.popular_row())
         self.session_model = session_model(table.session) if table.session else None
+        self.session_artists = _artists(self.session_model, table.artist)
         # Makers of lists, each with a memory of its own: asking again costs a look-up.
         self.neighbours = lru_cache(maxsize=_KEPT)(self._neighbours)
         self.neighbours_evenly = lru_cache(maxsize=_KEPT)(self._neighbours_evenly)
@@ -103,6 +104,13 @@ class Source:
 
     def _even(self, indices: Array) -> Candidates:
         return Candidates(self.table.tracks.take(indices), [1.0] * len(indices))
+
+
+def _artists(model: SessionModel | None, artist: Array) -> Array:
+    """Return the artist of the track at each place of a session model, `[leaves, size]`."""
+    if model is None:
+        return np.zeros((0, 0), dtype=artist.dtype)
+    return np.asarray(artist[model.rows].reshape(model.vectors.shape[:2]))
 
 
 def session_model(arrays: Mapping[str, Array]) -> SessionModel:
