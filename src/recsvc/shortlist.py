@@ -17,8 +17,9 @@ __all__ = ["Heard", "shortlist"]
 Array = npt.NDArray[Any]
 
 _TRACKS = 1536  # looked at, at least
+_FOR_HEARD = 64  # further ones for each track heard: its artist's others have lost worth, too
+_MOST = 8192  # looked at, at most
 _OUT = -1.0  # worth less than anything
-_FOR_HEARD = 16  # further ones for each track heard: the best leaves are used up first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +45,8 @@ def shortlist(
     leaves, size, _ = model.vectors.shape
     query = belief.mean.astype(np.float32)
     mood, query[-1] = float(query[-1]), 1.0
-    looked = min(leaves, -(-(_TRACKS + _FOR_HEARD * len(heard.places)) // size))
+    wanted = min(_TRACKS + _FOR_HEARD * len(heard.places), _MOST)
+    looked = min(leaves, -(-wanted // size))
     nearest = _largest(model.centres @ query, looked)
     nearest.sort()
     logits = model.vectors[nearest] @ query + np.float32(mood)

@@ -83,13 +83,17 @@ def test_a_discount_of_nothing_leaves_the_others() -> None:
 
 @pytest.fixture(scope="module")
 def large() -> tuple[SessionModel, Array]:
+    return many(leaf=64)
+
+
+def many(leaf: int) -> tuple[SessionModel, Array]:
     """20,000 tracks of 1,000 artists whose tracks are alike, most of them not to be liked."""
     rng = np.random.default_rng(11)
     n, artists, d = 20_000, 1000, 24
     artist = rng.integers(0, artists, n).astype(np.int32)
     vectors = rng.normal(0.0, 0.3, (artists, d))[artist] + rng.normal(0.0, 0.15, (n, d))
     opening = np.diag([3.0] * d + [-6.0])
-    arrays = session_arrays(vectors, rng.normal(0.0, 0.3, n), leaf=64, opening=opening)
+    arrays = session_arrays(vectors, rng.normal(0.0, 0.3, n), leaf=leaf, opening=opening)
     return session_model(arrays), artist
 
 
@@ -117,3 +121,26 @@ def test_in_a_large_catalogue_the_best_found_is_nearly_the_best_there_is(
         assert exact.max() > 3 * np.median(exact)  # there is something to find
         shares.append(exact[found].max() / exact.max())
     assert np.mean(shares) >= 0.97
+
+
+def test_it_still_is_when_the_best_have_been_served_and_their_artists_are_worth_less() -> None:
+    model, artist = many(leaf=16)
+    rng, shares = np.random.default_rng(5), []
+    for _ in range(3):
+        rows = [int(rng.integers(len(artist)))]
+        belief = prior(model, rows[0], 1.0)
+        state = rng.multivariate_normal(belief.mean, belief.covariance)
+        plays = np.bincount(artist[rows], minlength=int(artist.max()) + 1)
+        for _ in range(60):
+            exact = predict(model, belief, model.places)[0] * model.discount ** plays[artist]
+            exact[rows] = 0.0
+            heard = Heard(model.places[rows], plays)
+            found = model.rows[shortlist(model, belief, placed(model, artist), heard, 32)]
+            best = int(found[exact[found].argmax()])
+            shares.append(exact[best] / exact.max())
+            before = int(plays[artist[best]])
+            time = hear(model, state, best, before, rng)
+            belief = update(model, belief, best, time, before)
+            rows.append(best)
+            plays[artist[best]] += 1
+    assert np.mean(shares) >= 0.98
