@@ -14,7 +14,7 @@ from recsvc.policy import SWITCH_THRESHOLD
 from recsvc.recommenders.registry import make_policies
 from recsvc.recommenders.source import Source
 
-__all__ = ["CONTROL", "Result", "compare", "policy_names"]
+__all__ = ["CONTROL", "ORACLE", "Result", "compare", "policy_names"]
 
 CONTROL = "contextual"
 ORACLE = "oracle"

@@ -19,7 +19,7 @@ from pathlib import Path
 import typer
 
 from precompute.errors import SimulationError
-from precompute.simulation.compare import CONTROL, policy_names
+from precompute.simulation.compare import CONTROL, ORACLE, policy_names
 from precompute.simulation.world import World
 from recsvc.experiment import parse
 from recsvc.recommenders.session import SESSION
@@ -30,6 +30,7 @@ EXPERIMENT = "LADDER"
 _DECLARED = files("precompute.simulation").joinpath("ladder.toml")
 _START_SECONDS, _STOP_SECONDS = 60.0, 60.0
 _ENOUGH = 10  # listeners a treatment, on average, of whom a report says something
+_BOTH = 3000  # listeners who are given to the best policy and to the oracle
 _EXPLORATION = "0.05"  # of a round: what is learnt from should not only be the best
 
 # Nothing may be cut short here: a degraded answer would be a different experiment.
@@ -84,6 +85,12 @@ def run_ladder(directory: Path, trial: Trial) -> None:
     _precompute("report", events, absent, oracle, *compared, directory / "report")
     if people - known >= _ENOUGH * (arms + 1):
         _precompute("report", absent, *compared, directory / "report-absent")
+    # An experiment gives each listener to one policy, and listeners differ by far more than the
+    # good policies do: the share of the oracle is told by those who have a session with both.
+    _precompute(
+        "compare", "--world", world, "--artifact", artifact, "--policy", SESSION,
+        "--policy", ORACLE, "--listeners", min(people, _BOTH), *seeded,
+    )  # fmt: skip
 
 
 def _learn(directory: Path, world: Path, trial: Trial, known: int) -> Path:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from precompute.errors import SimulationError
-from precompute.simulation.compare import CONTROL, Result, compare, policy_names
+from precompute.simulation.compare import CONTROL, ORACLE, Result, compare, policy_names
 from precompute.simulation.console import (
     Family,
     Seed,
@@ -100,12 +100,13 @@ def experiment(
 
 def _show(results: list[Result]) -> None:
     table = Table("policy", title="Sum of time in a session", title_justify="left")
-    for name in ("mean", "median", "effect on the mean", "95% interval", "at the cap"):
+    for name in ("mean", "median", "effect on the mean", "95% interval", "at the cap", "of oracle"):
         table.add_column(name, justify="right")
+    best = next((r.mean for r in results if r.policy == ORACLE), None)
     for r in results:
         effect = "control" if r.effect is None else f"{r.effect:+.1f}%"
         interval = "" if r.low is None else f"{r.low:+.1f}% to {r.high:+.1f}%"
-        table.add_row(
-            r.policy, f"{r.mean:.3f}", f"{r.median:.2f}", effect, interval, f"{r.capped:.1%}"
-        )
+        share = "" if best is None else f"{r.mean / best:.1%}"
+        cells = (f"{r.mean:.3f}", f"{r.median:.2f}", effect, interval, f"{r.capped:.1%}", share)
+        table.add_row(r.policy, *cells)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
