@@ -147,17 +147,19 @@ class Recalled:
     """What a policy that infers needs of a session before it can plan.
 
     A claim with this `position` fails if the session has moved on since. `served` is the
-    track that went out last, None in a new session; `evidence` is what was kept.
+    track that went out last, None in a new session; `evidence` is what was kept; `heard` are all
+    tracks that went out or were reported, of a session that is not long.
     """
 
     position: int
     served: int | None
     evidence: bytes
+    heard: Sequence[int] = ()
 
     @property
-    def out(self) -> tuple[int, ...]:
-        """Tracks that went out and are perhaps not reported yet."""
-        return () if self.served is None else (self.served,)
+    def out(self) -> Sequence[int]:
+        """Tracks that went out, for not every player plays, and reports, what it was served."""
+        return self.heard or (() if self.served is None else (self.served,))
 
 
 NOT_RECALLED = Recalled(0, None, b"")

@@ -107,6 +107,19 @@ def assert_is_the_best(answer: dict[str, Any], source: Source, evidence: Evidenc
     assert foreseen[answer["track"]] == pytest.approx(max(foreseen.values()), abs=1e-3)
 
 
+async def test_a_player_that_does_not_play_what_it_is_served_gets_the_next_best(
+    api: httpx.AsyncClient, source: Source, store: RedisSessions
+) -> None:
+    user, out = next(USER), list[int]()
+    for track in range(100, 112):
+        answer = await ask(api, user, track, 0.6)
+        found = forecast(source, await evidence_of(store, user), out, 8)
+        foreseen = dict(zip(found.tracks.tolist(), found.times.tolist(), strict=True))
+        assert foreseen[answer["track"]] == pytest.approx(max(foreseen.values()), abs=1e-3)
+        assert answer["propensity"] > 0.99
+        out.append(answer["track"])
+
+
 async def test_each_answer_is_the_best_after_all_that_was_heard(
     api: httpx.AsyncClient, store: RedisSessions, source: Source
 ) -> None:

@@ -185,7 +185,8 @@ def forecast(source: Source, evidence: Evidence, served: Sequence[int], count: i
     rows = _rows(source, evidence)
     plays = np.zeros(len(table.artist_name_offsets) - 1, dtype=np.int64)
     np.add.at(plays, table.artist[rows], 1)
-    out = [row for row in map(table.index, served) if row is not None]
+    unreported = set(served).difference(evidence.tracks.tolist())
+    out = [row for row in map(table.index, unreported) if row is not None]
     heard = Heard(model.places[[*rows.tolist(), *out] if out else rows], plays)
     places = shortlist(model, belief, source.session_artists, heard, count)
     times, logits, deviations = predict(model, belief, places)

@@ -133,11 +133,14 @@ class RedisSessions:
     async def recall(self, user: int) -> Recalled:
         """Return what a policy that infers needs of a listener's session."""
         key = self.keys.session(user)
-        position, served, evidence = await self.caller.call(
-            command("HMGET", key, "position", "served", "evidence")
+        position, served, evidence, heard = await self.caller.call(
+            command("HMGET", key, "position", "served", "evidence", "heard")
         )
         return Recalled(
-            int(position or 0), None if served is None else int(served), evidence or b""
+            int(position or 0),
+            None if served is None else int(served),
+            evidence or b"",
+            unpack_tracks(heard or b""),
         )
 
     async def heard(self, user: int, tracks: Sequence[int]) -> list[bool]:
