@@ -14,9 +14,10 @@ from recsvc.evidence import pack, unpack
 from recsvc.ids import fresh_id
 from recsvc.policy import Plan
 from recsvc.recommenders.catalogue import plan_among, plan_oldest, plan_sample
+from recsvc.recommenders.inference import learn
 from recsvc.recommenders.reasons import Reasons, reasons
 from recsvc.recommenders.registry import Policy
-from recsvc.recommenders.session import SessionPolicy, learn
+from recsvc.recommenders.session import SessionPolicy
 from recsvc.recommenders.source import Source
 from recsvc.session import Claim, Claimed, Exhausted, Moved, Recalled, Report, Sessions
 from recsvc.values import value

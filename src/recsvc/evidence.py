@@ -8,12 +8,13 @@ that did not make it. Bytes from the store are untrusted: what cannot be read is
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
 from typing import Any
 
+import mmh3
 import numpy as np
 import numpy.typing as npt
 
+from recsvc.shortlist import NO_SHORTLIST, Shortlist
 from recsvc.taste import Belief
 
 __all__ = ["MOST_HEARD", "NO_EVIDENCE", "Evidence", "pack", "unpack"]
@@ -23,8 +24,11 @@ Array = npt.NDArray[Any]
 MOST_HEARD = 300
 """Tracks kept; of more the first and the latest. 9 bytes each."""
 
-_MOST_NUMBER = 1e6  # no belief holds a larger one
-_HEAD = struct.Struct("<16sHH")  # the model's version, k, number of tracks
+_MOST_NUMBER = int(np.float32(1e6).view(np.uint32))  # no belief holds a larger one
+# A checksum of all that follows; the model's version; k, tracks heard, and of the shortlist
+# its size and its age.
+_SUM, _HEAD = 8, struct.Struct("<8x16sHHHH")
+_FLOAT32, _INT64, _UINT32, _UINT16 = (np.dtype(name) for name in ("<f4", "<i8", "<u4", "<u2"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,13 +36,15 @@ class Evidence:
     """What was heard, in order, and what a model made of it.
 
     `tracks` `[h]` int64 are ids, `times` `[h]` float64. `belief` is that of the model
-    `version`, after all of them; None before there is one.
+    `version`, after all of them; None before there is one. `shortlist` is what that model
+    found worth a closer look.
     """
 
     tracks: Array
     times: Array
     version: str = ""
     belief: Belief | None = None
+    shortlist: Shortlist = NO_SHORTLIST
 
     def __len__(self) -> int:
         return len(self.tracks)
@@ -53,6 +59,10 @@ class Evidence:
             # The first track set the prior: it stays.
             tracks, times = np.delete(tracks, 1), np.delete(times, 1)
         return Evidence(tracks, times)
+
+    def with_belief(self, version: str, belief: Belief, found: Shortlist) -> "Evidence":
+        """Return the evidence with what a model made of it."""
+        return Evidence(self.tracks, self.times, version, belief, found)
 
 
 NO_EVIDENCE = Evidence(np.zeros(0, dtype=np.int64), np.zeros(0))
@@ -78,35 +88,50 @@ def pack(evidence: Evidence) -> bytes:
     if evidence.belief is None:
         raise ValueError("evidence without a belief is not kept")
     mean, covariance = evidence.belief.mean, evidence.belief.covariance
-    return b"".join(
+    k, count, found = len(mean), len(evidence), evidence.shortlist
+    head = _HEAD.pack(evidence.version.encode(), k, count, len(found.places), found.age)
+    content = b"".join(
         (
-            _HEAD.pack(evidence.version.encode(), len(mean), len(evidence)),
-            mean.astype("<f4").tobytes(),
-            covariance.ravel()[_upper(len(mean))].astype("<f4").tobytes(),
-            evidence.tracks.astype("<i8").tobytes(),
+            head[_SUM:],
+            evidence.tracks.astype(_INT64, copy=False).tobytes(),
+            mean.astype(_FLOAT32, copy=False).tobytes(),
+            covariance.take(_upper(k)).astype(_FLOAT32, copy=False).tobytes(),
+            found.places.astype(_UINT32, copy=False).tobytes(),
+            found.plays.astype(_UINT16, copy=False).tobytes(),
             np.rint(evidence.times * 100.0).astype(np.uint8).tobytes(),
         )
     )
+    return _checksum(content) + content
 
 
 def unpack(data: bytes | None) -> Evidence:
     """Read evidence; what is not valid evidence is none."""
-    if not data or len(data) < _HEAD.size:
+    if not data or len(data) < _HEAD.size or data[:_SUM] != _checksum(data[_SUM:]):
         return NO_EVIDENCE
-    version, k, count = _HEAD.unpack_from(data)
-    sizes = (4 * k, 2 * k * (k + 1), 8 * count, count)
-    if len(data) != _HEAD.size + sum(sizes) or k < 2:
+    version, k, count, found, age = _HEAD.unpack_from(data)
+    numbers = k + k * (k + 1) // 2  # the mean, and the upper triangle of the covariance
+    at_state = _HEAD.size + 8 * count
+    at_places = at_state + 4 * numbers
+    at_plays = at_places + 4 * found
+    at_times = at_plays + 2 * found
+    if len(data) != at_times + count or k < 2:
         return NO_EVIDENCE
-    ends = [*accumulate((_HEAD.size, *sizes))]
-    mean, upper, tracks, times = (
-        np.frombuffer(data[start:end], dtype=kind)
-        for start, end, kind in zip(ends, ends[1:], ("<f4", "<f4", "<i8", "u1"), strict=False)
+    state = np.frombuffer(data, _FLOAT32, numbers, at_state)
+    # As integers: what is not a number is to be found before it is calculated with.
+    if np.maximum.reduce(state.view(_UINT32) & 0x7FFFFFFF) > _MOST_NUMBER:
+        return NO_EVIDENCE
+    return Evidence(
+        np.frombuffer(data, _INT64, count, _HEAD.size),
+        np.frombuffer(data, np.uint8, count, at_times) / 100.0,
+        version.rstrip(b"\0").decode(errors="replace"),
+        Belief(state[:k], state[k:].take(_places(k))),
+        Shortlist(
+            np.frombuffer(data, _UINT32, found, at_places),
+            np.frombuffer(data, _UINT16, found, at_plays),
+            age,
+        ),
     )
-    # What is not a number compares as false, and is to be found before it is calculated with.
-    if not (np.abs(mean).max() < _MOST_NUMBER and np.abs(upper).max() < _MOST_NUMBER):
-        return NO_EVIDENCE
-    covariance = upper[_places(k)].astype(np.float64)
-    if covariance.diagonal().min() <= 0.0 or times.max(initial=0) > 100:
-        return NO_EVIDENCE
-    belief = Belief(mean.astype(np.float64), covariance)
-    return Evidence(tracks, times / 100.0, version.rstrip(b"\0").decode(errors="replace"), belief)
+
+
+def _checksum(content: bytes) -> bytes:
+    return mmh3.mmh3_x64_128_digest(content)[:_SUM]

@@ -1,10 +1,12 @@
 """The tracks worth a closer look, without a look at all of them; pure.
 
 Similar tracks lie in one leaf, so the leaves with the best centres hold nearly all of the best
-tracks. What a leaf costs is one product, and so the catalogue's size hardly counts.
+tracks. What a leaf costs is one product, and so the catalogue's size hardly counts. What was
+found serves some more reports of the session: with each of them the belief moves less.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,16 @@ import numpy.typing as npt
 
 from recsvc.taste import Belief, SessionModel
 
-__all__ = ["Heard", "shortlist"]
+__all__ = ["NO_SHORTLIST", "Heard", "Shortlist", "discounts_of", "shortlist"]
 
 Array = npt.NDArray[Any]
 
 _TRACKS = 1536  # looked at, at least
-_FOR_HEARD = 64  # further ones for each track heard: its artist's others have lost worth, too
-_MOST = 8192  # looked at, at most
+_FOR_HEARD = 128  # further ones for each track heard: its artist's others have lost worth, too
+_MOST = 16_384  # looked at, at most
 _OUT = -1.0  # worth less than anything
+_PLAYS = 512  # of one artist in a session that are told apart
+_OLDEST = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,10 +37,42 @@ class Heard:
     plays: Array
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shortlist:
+    """Tracks that were worth a closer look `age` reports of the session ago, unordered.
+
+    `places` `[c]` uint32; `plays` `[c]` uint16: of the artist of each, until now.
+    """
+
+    places: Array
+    plays: Array
+    age: int
+
+    def serves(self, heard: int, count: int) -> bool:
+        """Tell whether the best `count` can be taken from it in a session of `heard` reports.
+
+        It was made when four fifths of them were known, and so the belief was much the same.
+        """
+        return 5 * self.age < heard + 4 and len(self.places) >= count
+
+    def without(self, place: int) -> "Shortlist":
+        """Return the rest of it."""
+        left = self.places != place
+        return Shortlist(self.places[left], self.plays[left], self.age)
+
+    def after_report(self, played: Array | None) -> "Shortlist":
+        """Return it one report later. `played` `[c]` tells whose artist it was of."""
+        plays = self.plays if played is None else self.plays + played
+        return Shortlist(self.places, plays, min(self.age + 1, _OLDEST))
+
+
+NO_SHORTLIST = Shortlist(np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint16), 0)
+
+
 def shortlist(
     model: SessionModel, belief: Belief, artists: Array, heard: Heard, count: int
-) -> Array:
-    """Return the places of about the `count` unheard tracks of most predicted time, unordered.
+) -> Shortlist:
+    """Return about the `count` unheard tracks of most predicted time.
 
     `artists` `[leaves, size]` is the artist of the track at each place. Ranked by the mean of
     the belief alone, the discount included; fewer come back when there are no more unheard
@@ -44,28 +80,45 @@ def shortlist(
     """
     leaves, size, _ = model.vectors.shape
     query = belief.mean.astype(np.float32)
-    mood, query[-1] = float(query[-1]), 1.0
+    mood, query[-1] = query[-1], 1.0
     wanted = min(_TRACKS + _FOR_HEARD * len(heard.places), _MOST)
     looked = min(leaves, -(-wanted // size))
     nearest = _largest(model.centres @ query, looked)
     nearest.sort()
-    logits = model.vectors[nearest] @ query + np.float32(mood)
-    discounts = model.discount ** np.arange(heard.plays.max(initial=0) + 1)
+    logits = model.vectors.take(nearest, axis=0).reshape(-1, len(query)) @ query + mood
     # Beyond a logit of -80 exp would overflow, and nothing is to be told apart.
-    worth = np.exp(np.minimum(-logits, np.float32(80.0)))
-    worth = discounts.astype(np.float32)[heard.plays[artists[nearest]]] / (worth + 1.0)
-    worth[model.rows.reshape(leaves, size)[nearest] < 0] = _OUT
+    logits = np.maximum(logits, np.float32(-80.0)).reshape(looked, size)
+    discounts = discounts_of(model, heard.plays.take(artists.take(nearest, axis=0)))
+    worth = discounts / (np.exp(-logits) + np.float32(1.0))
+    if nearest[-1] == leaves - 1:  # only the last leaf has places left over
+        worth[-1, model.rows[-size:] < 0] = _OUT
     leaf, inside = np.divmod(heard.places, size)
-    at = np.searchsorted(nearest, leaf).clip(max=looked - 1)
+    at = np.minimum(nearest.searchsorted(leaf), looked - 1)
     seen = nearest[at] == leaf
     worth[at[seen], inside[seen]] = _OUT
     worth = worth.ravel()
     best = _largest(worth, count)
     best = best[worth[best] > _OUT]
-    return np.asarray(nearest[best // size] * size + best % size)
+    leaf, inside = nearest[best // size], best % size
+    plays = heard.plays[artists[leaf, inside]].astype(np.uint16, copy=False)
+    return Shortlist((leaf * size + inside).astype(np.uint32), plays, 0)
+
+
+def discounts_of(model: SessionModel, plays: Array) -> Array:
+    """Return what the time of a track is multiplied with after so many `plays` of its artist.
+
+    Both of one shape, the discounts float32.
+    """
+    found: Array = _discounts(model.discount).take(plays, mode="clip")
+    return found
+
+
+@lru_cache(maxsize=8)
+def _discounts(discount: float) -> Array:
+    return np.asarray(discount ** np.arange(_PLAYS), dtype=np.float32)
 
 
 def _largest(values: Array, count: int) -> Array:
     if count >= len(values):
         return np.arange(len(values))
-    return np.argpartition(values, -count)[-count:]
+    return values.argpartition(-count)[-count:]

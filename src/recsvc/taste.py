@@ -67,6 +67,10 @@ class SessionModel:
         """Return the offset of a track."""
         return float(self._flat()[self.places[row], -1])
 
+    def at(self, places: Array) -> Array:
+        """Return the vectors of the tracks at `places` `[m]`, offsets behind them, `[m, k]`."""
+        return self._flat().take(places, axis=0)
+
     def _flat(self) -> Array:
         return self.vectors.reshape(-1, self.vectors.shape[2])
 
@@ -75,7 +79,7 @@ class SessionModel:
 class Belief:
     """What is known of a session: (taste, mood) is Gaussian with `mean` and `covariance`.
 
-    `[k]` and `[k, k]` float64.
+    `[k]` and `[k, k]`, both float64, or float32 when they have been stored.
     """
 
     mean: Array
@@ -116,7 +120,7 @@ def update(model: SessionModel, belief: Belief, row: int, time: float, plays: in
     if share < LEAST:
         return belief
     logit, rounding, side = logit_of(time, share)
-    x = model.direction(row)
+    x = model.direction(row).astype(belief.mean.dtype)
     gain = belief.covariance @ x
     # A belief that comes from a store may be none: what it says of itself is not trusted.
     variance = max(float(x @ gain), 0.0) + rounding + model.noise
@@ -135,16 +139,16 @@ def predict(model: SessionModel, belief: Belief, places: Array) -> tuple[Array, 
     """Return how much of the tracks at `places` `[m]` will be heard, by an artist not yet played.
 
     The first is the expected time, then come the mean and the standard deviation of its logit;
-    all `[m]` float64.
+    all `[m]`, floats as the belief's are.
     """
-    found = model._flat()[places].astype(np.float64)
+    found = model.at(places)
     offsets = found[:, -1].copy()
     found[:, -1] = 1.0
     logits = found @ belief.mean + offsets
     variance = np.vecdot(found @ belief.covariance, found) + model.noise
     variance = np.maximum(variance, 0.0)
-    expected = np.clip(logits / np.sqrt(1.0 + _PROBIT * variance), -_FARTHEST, _FARTHEST)
-    times = 1.0 / (1.0 + np.exp(-expected))
+    expected = logits / np.sqrt(1.0 + _PROBIT * variance)
+    times = 1.0 / (1.0 + np.exp(-np.maximum(expected, -_FARTHEST)))
     return times, logits, np.sqrt(variance)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from recsvc.evidence import Evidence, unpack
-from recsvc.recommenders.session import believe, forecast, learn
+from recsvc.recommenders.inference import believe, forecast, learn
 from recsvc.recommenders.source import Source
 from recsvc.redis.caller import Caller
 from recsvc.redis.commands import Client

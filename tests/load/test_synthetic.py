@@ -5,7 +5,7 @@ import pytest
 
 from recsvc.evidence import NO_EVIDENCE
 from recsvc.packing import pack, unpack
-from recsvc.recommenders.session import forecast, learn
+from recsvc.recommenders.inference import forecast, learn
 from recsvc.recommenders.source import Source
 from tests.load.synthetic import make_table
 

@@ -14,11 +14,12 @@ from scipy.stats import chisquare
 
 from recsvc.evidence import NO_EVIDENCE, Evidence, pack, unpack
 from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Plan, Pool, probabilities, settle
-from recsvc.recommenders.session import SESSION, SessionPolicy, believe, forecast, learn, walk
+from recsvc.recommenders.inference import believe, forecast, learn, walk
+from recsvc.recommenders.session import SESSION, SessionPolicy
 from recsvc.recommenders.source import Source
 from recsvc.table import empty
 from recsvc.taste import Belief, predict, prior, update
-from tests.inferring import inferring_table
+from tests.inferring import hear, inferring_table
 from tests.support import small_table
 
 A = Source(inferring_table(40, 4, seed=1), "a")
@@ -145,6 +146,69 @@ def test_nothing_heard_or_just_served_is_offered_until_all_is_heard() -> None:
             served = offered[0]
             heard.append(served)
     assert sorted(heard) == list(range(40))
+
+
+# --- the shortlist -----------------------------------------------------------------------------
+
+MANY = Source(inferring_table(2000, 6, seed=3, artists=200), "many")
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_a_shortlist_keeps_up_with_the_session(follows: bool) -> None:
+    """Its plays are those of a recount, and what was heard or went out last is not on it."""
+    model, table, rng = MANY.session_model, MANY.table, Random(4)
+    assert model is not None
+    evidence, heard, looks = NO_EVIDENCE, [3], 0
+    out = list[int]()
+    for step in range(60):
+        made, kept = POLICY.recall(
+            MANY, 1, heard[-1], step % 7 / 6, Random(step), evidence, tuple(out)
+        )
+        assert kept is not None
+        evidence = unpack(pack(kept))
+        rows = model.rows[evidence.shortlist.places]
+        plays = np.bincount(table.artist[heard], minlength=200)
+        assert evidence.shortlist.plays.tolist() == plays[table.artist[rows]].tolist()
+        listed = set(table.tracks[rows].tolist())
+        assert len(listed) == len(rows) >= 8
+        assert not listed & {*heard, *out}
+        assert set(best(made).candidates.tracks) <= listed
+        looks += evidence.shortlist.age == 0
+        out.append(best(made).candidates.tracks[0])
+        heard.append(out[-1] if follows else rng.randrange(2000))
+    assert 8 <= looks <= 14
+
+
+def test_the_best_of_a_shortlist_is_nearly_the_best_there_is() -> None:
+    model, table, shares = MANY.session_model, MANY.table, []
+    assert model is not None
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        first = int(rng.integers(2000))
+        start = prior(model, first, 1.0)
+        state = rng.multivariate_normal(start.mean, start.covariance)
+        evidence, heard, time = NO_EVIDENCE, [first], 1.0
+        for step in range(50):
+            made, kept = POLICY.recall(MANY, 1, heard[-1], time, Random(step), evidence, ())
+            assert kept is not None
+            assert kept.belief is not None
+            evidence = unpack(pack(kept))
+            plays = np.bincount(table.artist[heard], minlength=200)
+            exact = predict(model, kept.belief, model.places)[0]
+            exact = exact * model.discount ** plays[table.artist]
+            exact[heard] = 0.0
+            track = best(made).candidates.tracks[0]
+            shares.append(exact[track] / exact.max())
+            time = hear(model, state, track, int(plays[table.artist[track]]), rng)
+            heard.append(track)
+    assert np.mean(shares) > 0.97
+
+
+def test_another_model_makes_a_shortlist_of_its_own() -> None:
+    kept = POLICY.recall(A, 1, 9, 0.9, Random(1), NO_EVIDENCE, ())[1]
+    assert kept is not None
+    assert len(kept.shortlist.places) == 39
+    assert len(learn(B, kept, 12, 0.9).shortlist.places) == 0
 
 
 # --- the belief ----------------------------------------------------------------------------------

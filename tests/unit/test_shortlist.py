@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsvc.recommenders.source import session_model
-from recsvc.shortlist import Heard, shortlist
+from recsvc.shortlist import NO_SHORTLIST, Heard, Shortlist, shortlist
 from recsvc.taste import Belief, SessionModel, predict, prior, update
 from tests.inferring import Array, hear, random_model, session_arrays
 
@@ -46,7 +46,7 @@ def test_in_a_small_catalogue_it_is_the_exact_choice(seed: int, heard: int) -> N
     expected = worth(model, belief, artist, account.plays)
     expected[rows] = -np.inf
     for count in (1, 8, 21):
-        found = model.rows[shortlist(model, belief, placed(model, artist), account, count)]
+        found = model.rows[shortlist(model, belief, placed(model, artist), account, count).places]
         assert set(found.tolist()) == set(np.argsort(-expected)[:count].tolist())
 
 
@@ -54,7 +54,7 @@ def test_in_a_small_catalogue_it_is_the_exact_choice(seed: int, heard: int) -> N
 def test_what_is_asked_beyond_the_catalogue_is_every_unheard_track_once(heard: int) -> None:
     model = random_model(61, 5, leaf=4)
     belief, artist, rows, account = session(model, 1, heard)
-    found = model.rows[shortlist(model, belief, placed(model, artist), account, 1000)]
+    found = model.rows[shortlist(model, belief, placed(model, artist), account, 1000).places]
     assert sorted(found.tolist()) == sorted(set(range(61)) - set(rows.tolist()))
 
 
@@ -66,7 +66,7 @@ def test_a_good_artist_that_was_played_gives_way() -> None:
 
     def best(plays: list[int]) -> int:
         heard = Heard(model.places[:0], np.array(plays))
-        (place,) = shortlist(model, belief, placed(model, artist), heard, 1)
+        (place,) = shortlist(model, belief, placed(model, artist), heard, 1).places
         return int(model.rows[place])
 
     assert [best([0, 0, 0]), best([1, 0, 0]), best([1, 1, 0]), best([9, 9, 0])] == [0, 2, 0, 4]
@@ -77,7 +77,7 @@ def test_a_discount_of_nothing_leaves_the_others() -> None:
     artist = np.array([0, 0, 0, 0, 1, 1, 1, 1], dtype=np.int32)
     belief = prior(model, 0, 1.0)
     heard = Heard(model.places[:1], np.array([1, 0]))
-    found = model.rows[shortlist(model, belief, placed(model, artist), heard, 4)]
+    found = model.rows[shortlist(model, belief, placed(model, artist), heard, 4).places]
     assert sorted(found.tolist()) == [4, 5, 6, 7]
 
 
@@ -112,10 +112,10 @@ def test_in_a_large_catalogue_the_best_found_is_nearly_the_best_there_is(
         plays = np.bincount(artist[rows], minlength=int(artist.max()) + 1)
         exact = predict(model, belief, model.places)[0] * model.discount ** plays[artist]
         exact[rows] = 0.0
-        places = shortlist(
-            model, belief, placed(model, artist), Heard(model.places[rows], plays), 32
-        )
-        found = model.rows[places]
+        account = Heard(model.places[rows], plays)
+        kept = shortlist(model, belief, placed(model, artist), account, 32)
+        found = model.rows[kept.places]
+        assert kept.plays.tolist() == plays[artist[found]].tolist()
         assert len(found) == 32
         assert not np.isin(found, rows).any()
         assert exact.max() > 3 * np.median(exact)  # there is something to find
@@ -135,7 +135,7 @@ def test_it_still_is_when_the_best_have_been_served_and_their_artists_are_worth_
             exact = predict(model, belief, model.places)[0] * model.discount ** plays[artist]
             exact[rows] = 0.0
             heard = Heard(model.places[rows], plays)
-            found = model.rows[shortlist(model, belief, placed(model, artist), heard, 32)]
+            found = model.rows[shortlist(model, belief, placed(model, artist), heard, 32).places]
             best = int(found[exact[found].argmax()])
             shares.append(exact[best] / exact.max())
             before = int(plays[artist[best]])
@@ -144,3 +144,22 @@ def test_it_still_is_when_the_best_have_been_served_and_their_artists_are_worth_
             rows.append(best)
             plays[artist[best]] += 1
     assert np.mean(shares) >= 0.98
+
+
+def test_it_serves_until_a_fifth_of_the_session_is_younger() -> None:
+    """Made after 1, 3, 5, 8, 11 reports and so on: the more are known, the longer it will do."""
+    kept, made = NO_SHORTLIST, []
+    for heard in range(1, 40):
+        kept = kept.after_report(None)
+        if not kept.serves(heard, 2):
+            kept = Shortlist(np.arange(2), np.zeros(2, dtype=np.uint16), 0)
+            made.append(heard)
+    assert made == [1, 3, 5, 8, 11, 15, 20, 26, 34]
+    assert not kept.serves(39, 3)  # too short
+
+
+def test_what_was_played_leaves_and_its_artist_counts() -> None:
+    kept = Shortlist(np.array([4, 7, 9]), np.array([0, 2, 0], dtype=np.uint16), 3)
+    kept = kept.without(9).without(11).after_report(np.array([True, False]))
+    assert (kept.places.tolist(), kept.plays.tolist(), kept.age) == ([4, 7], [1, 2], 4)
+    assert kept.after_report(None).plays.tolist() == [1, 2]

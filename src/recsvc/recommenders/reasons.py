@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsvc.evidence import Evidence
-from recsvc.recommenders.session import Forecast, forecast, walk
+from recsvc.recommenders.inference import Forecast, forecast, walk
 from recsvc.recommenders.source import Source
 from recsvc.table import Array
 from recsvc.taste import Belief, SessionModel, predict

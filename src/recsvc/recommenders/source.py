@@ -55,6 +55,10 @@ class Source:
             "title": self.table.title(index),
         }
 
+    def artists_at(self, places: Array) -> Array:
+        """Return the artist of the track at each place of the session model."""
+        return self.session_artists.take(places, mode="clip")
+
     def withhold(self, users: Iterable[int]) -> None:
         """Never again use the personal lists of listeners who asked to be forgotten."""
         self._withheld.update(users)

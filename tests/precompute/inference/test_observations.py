@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from precompute.errors import TrainingError
 from precompute.inference.observations import observe
 from recsvc.evidence import Evidence
-from recsvc.recommenders.session import walk
+from recsvc.recommenders.inference import walk
 from recsvc.recommenders.source import Source
 from tests.inferring import inferring_table
 from tests.precompute.inference.planted import arrange
