@@ -64,6 +64,10 @@ class Evidence:
         """Return the evidence with what a model made of it."""
         return Evidence(self.tracks, self.times, version, belief, found)
 
+    def with_shortlist(self, found: Shortlist) -> "Evidence":
+        """Return the evidence with another shortlist."""
+        return Evidence(self.tracks, self.times, self.version, self.belief, found)
+
 
 NO_EVIDENCE = Evidence(np.zeros(0, dtype=np.int64), np.zeros(0))
 

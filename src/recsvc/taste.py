@@ -68,7 +68,7 @@ class SessionModel:
         return float(self._flat()[self.places[row], -1])
 
     def at(self, places: Array) -> Array:
-        """Return the vectors of the tracks at `places` `[m]`, offsets behind them, `[m, k]`."""
+        """Return the vectors of the tracks at `places` `[...]`, offsets behind them, `[..., k]`."""
         return self._flat().take(places, axis=0)
 
     def _flat(self) -> Array:
@@ -120,11 +120,12 @@ def update(model: SessionModel, belief: Belief, row: int, time: float, plays: in
     if share < LEAST:
         return belief
     logit, rounding, side = logit_of(time, share)
-    x = model.direction(row).astype(belief.mean.dtype)
+    x = model.at(model.places[row]).astype(belief.mean.dtype, copy=False)
+    offset, x[-1] = float(x[-1]), 1.0
     gain = belief.covariance @ x
     # A belief that comes from a store may be none: what it says of itself is not trusted.
     variance = max(float(x @ gain), 0.0) + rounding + model.noise
-    error = logit - model.offset(row) - float(belief.mean @ x)
+    error = logit - offset - float(belief.mean @ x)
     if side:
         shift, shrink = _truncated(error, math.sqrt(variance), side)
     else:

@@ -162,7 +162,7 @@ def test_a_shortlist_keeps_up_with_the_session(follows: bool) -> None:
     out = list[int]()
     for step in range(60):
         made, kept = POLICY.recall(
-            MANY, 1, heard[-1], step % 7 / 6, Random(step), evidence, tuple(out)
+            MANY, 1, heard[-1], (3 + step % 7) / 9, Random(step), evidence, tuple(out)
         )
         assert kept is not None
         evidence = unpack(pack(kept))
@@ -177,6 +177,16 @@ def test_a_shortlist_keeps_up_with_the_session(follows: bool) -> None:
         out.append(best(made).candidates.tracks[0])
         heard.append(out[-1] if follows else rng.randrange(2000))
     assert 8 <= looks <= 14
+
+
+@pytest.mark.parametrize(("time", "age"), [(0.0, 0), (0.29, 0), (0.3, 1), (1.0, 1)])
+def test_after_a_miss_it_is_made_anew(time: float, age: int) -> None:
+    kept = POLICY.recall(MANY, 1, 3, 0.9, Random(1), NO_EVIDENCE, ())[1]
+    assert kept is not None
+    assert kept.shortlist.age == 0
+    kept = POLICY.recall(MANY, 1, 4, time, Random(1), kept, ())[1]
+    assert kept is not None
+    assert kept.shortlist.age == age
 
 
 def test_the_best_of_a_shortlist_is_nearly_the_best_there_is() -> None:

@@ -1,7 +1,6 @@
 """The policy `session`: what the session is after is inferred, and the best of it is served."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from random import Random
 
@@ -57,7 +56,7 @@ class SessionPolicy:
         if source.session_model is not None:
             known = learn(source, evidence, track, time)
             found = forecast(source, known, served, self.candidates)
-            kept = replace(known, shortlist=found.shortlist)
+            kept = known.with_shortlist(found.shortlist)
             best = Candidates(found.tracks, _greedy(len(found), self.exploration))
         offers = (
             (SESSION, best),
