@@ -5,6 +5,7 @@ from torch import Tensor
 
 from precompute.inference.expectation import Moments
 from precompute.inference.parameters import Parameters, Settings
+from precompute.inference.posterior import inverse
 from precompute.inference.sparse import Packed
 
 __all__ = ["maximise"]
@@ -21,7 +22,8 @@ def maximise(
     ridge = torch.eye(model.dimensions + 1)
     _vectors(model, _Told(model, moments), artist, settings)
     openings = moments.openings + ridge * _OPENING_RIDGE
-    model.opening = torch.linalg.solve(openings, moments.answers).T.contiguous()
+    opening = torch.linalg.solve(openings.double(), moments.answers.double())
+    model.opening = opening.T.to(ridge.dtype).contiguous()
     model.spread = moments.spread / interests + ridge * _JITTER
     noise = moments.squares / max(float(moments.weight.sum()), 1.0)
     model.noise = max(noise, settings.least_noise)
@@ -41,7 +43,7 @@ class _Told:
         self._packed, self._d = Packed(model.dimensions + 1), model.dimensions
         self._moments = moments
         led = model.opening[:, : self._d]  # from a first track's vector to what is liked after it
-        pull = led.T @ torch.linalg.inv(model.spread)
+        pull = led.T @ inverse(model.spread)
         self._of_first: Tensor = pull @ led
         self.wanted = (moments.times_logit - model.offsets[:, None] * moments.plain)[:, : self._d]
         """`[n, d]`."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from precompute.inference.sparse import Packed, csr
 
-__all__ = ["Told", "posteriors"]
+__all__ = ["Told", "inverse", "posteriors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,22 @@ def posteriors(told: Told, prior: Tensor, spread: Tensor, packed: Packed) -> tup
         told.weight * told.y,
         (len(prior), len(told.directions)),
     )
-    precision = torch.linalg.inv(spread)
+    precision = inverse(spread)
     pull = prior @ precision + by_interest @ told.directions
     if 2 * longest <= packed.k:
         covariance = _of_few(told, longest, len(prior), spread)
     else:
         covariance = _of_many(told, len(prior), precision, packed)
     return (covariance @ pull[:, :, None])[:, :, 0], covariance
+
+
+def inverse(spread: Tensor) -> Tensor:
+    """Return the inverse of a covariance, worked out in double precision.
+
+    Tastes may vary ten thousand times more in one direction than in another. In single precision
+    what comes out is then neither symmetric nor positive, and a fit ends in an error.
+    """
+    return torch.linalg.inv(spread.double()).to(spread.dtype)
 
 
 def _of_many(told: Told, count: int, precision: Tensor, packed: Packed) -> Tensor:
