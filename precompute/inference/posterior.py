@@ -55,7 +55,8 @@ def inverse(spread: Tensor) -> Tensor:
     Tastes may vary ten thousand times more in one direction than in another. In single precision
     what comes out is then neither symmetric nor positive, and a fit ends in an error.
     """
-    return torch.linalg.inv(spread.double()).to(spread.dtype)
+    found: Tensor = torch.linalg.inv(spread.double()).to(spread.dtype)
+    return found
 
 
 def _of_many(told: Told, count: int, precision: Tensor, packed: Packed) -> Tensor:

@@ -148,3 +148,27 @@ def test_a_new_artist_starts_at_nothing() -> None:
     found = warm_start(vectors, np.zeros(2), np.array([0, 1]), 2, eye, eye, (0.4, 0.7))
     assert found.artists.tolist() == [[1.0, 2.0], [0.0, 0.0]]
     assert float(found.deviations.abs().max()) == 0.0
+
+
+def test_a_warm_start_draws_in_what_has_run_away_and_foresees_the_same() -> None:
+    rng = np.random.default_rng(5)
+    n, d, k = 30, 4, 5
+    vectors, opening = rng.normal(size=(n, d)), rng.normal(size=(k, k))
+    turn, _ = np.linalg.qr(rng.normal(size=(d, d)))
+    spread = np.eye(k)
+    spread[:d, :d] = turn @ np.diag([0.5, 2.0, 60.0, 1e6]) @ turn.T
+    spread[:d, -1] = spread[-1, :d] = 0.1
+    model = warm_start(
+        vectors, np.zeros(n), np.zeros(n, dtype=np.int64), 1, opening, spread, (0.5, 0.8)
+    )
+    found = model.directions(torch.zeros(n, dtype=torch.int64)).double().numpy()
+    x = np.column_stack([vectors, np.ones(n)])
+    scale = np.abs(x @ spread @ x.T).max()
+    np.testing.assert_allclose(
+        found @ model.spread.double().numpy() @ found.T, x @ spread @ x.T, atol=1e-5 * scale
+    )
+    np.testing.assert_allclose(
+        found @ model.opening.double().numpy() @ found.T, x @ opening @ x.T, atol=2e-3
+    )
+    drawn = np.linalg.eigvalsh(model.spread.numpy()[:d, :d])
+    np.testing.assert_allclose(drawn, [0.5, 2.0, 60.0, 100.0], rtol=1e-3)
