@@ -25,7 +25,7 @@ demo: $(ARTIFACT)/manifest.json ## Train a table and serve it on 127.0.0.1:8000 
 	@$(BIN)/recsvc publish --force $(ARTIFACT)
 	@RECSVC_LOG_LEVEL=$${RECSVC_LOG_LEVEL:-warning} exec $(BIN)/recsvc serve
 
-EXPERIMENT ?= --tracks 20000 --listeners 12000 --cold-sessions 5 --round-listeners 3000
+EXPERIMENT ?= --tracks 20000 --listeners 12000 --cold-sessions 5 --round-listeners 1500
 experiment: .venv/demo ## Try every policy on simulated listeners, and report (EXPERIMENT=options).
 	$(BIN)/precompute experiment --output $(RECSVC_DATA_DIR)/experiment $(EXPERIMENT)
 

@@ -75,8 +75,8 @@ def experiment(
     ] = 10,
     rounds: Annotated[
         int, typer.Option(min=0, help="Serve `session`, learn from its log, publish; so often.")
-    ] = 3,
-    round_listeners: Annotated[int, typer.Option(min=1, help="Listeners of each round.")] = 4000,
+    ] = 6,
+    round_listeners: Annotated[int, typer.Option(min=1, help="Listeners of each round.")] = 2000,
     family: Annotated[Family, typer.Option(help="Clusters, or a continuum.")] = Family.GENRES,
     world: Annotated[
         Path | None, typer.Option(help="A world that is there, in place of a new one.")
