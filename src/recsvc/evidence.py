@@ -121,19 +121,22 @@ def unpack(data: bytes | None) -> Evidence:
     if len(data) != at_times + count or k < 2:
         return NO_EVIDENCE
     state = np.frombuffer(data, _FLOAT32, numbers, at_state)
+    times = np.frombuffer(data, np.uint8, count, at_times)
+    places = np.frombuffer(data, _UINT32, found, at_places)
     # As integers: what is not a number is to be found before it is calculated with.
     if np.maximum.reduce(state.view(_UINT32) & 0x7FFFFFFF) > _MOST_NUMBER:
         return NO_EVIDENCE
+    covariance = state[k:].take(_places(k))
+    if covariance.diagonal().min() <= 0.0 or times.max(initial=0) > 100:
+        return NO_EVIDENCE
+    if not (places[1:] > places[:-1]).all():  # nothing is offered twice
+        return NO_EVIDENCE
     return Evidence(
         np.frombuffer(data, _INT64, count, _HEAD.size),
-        np.frombuffer(data, np.uint8, count, at_times) / 100.0,
+        times / 100.0,
         version.rstrip(b"\0").decode(errors="replace"),
-        Belief(state[:k], state[k:].take(_places(k))),
-        Shortlist(
-            np.frombuffer(data, _UINT32, found, at_places),
-            np.frombuffer(data, _UINT16, found, at_plays),
-            age,
-        ),
+        Belief(state[:k], covariance),
+        Shortlist(places, np.frombuffer(data, _UINT16, found, at_plays), age),
     )
 
 

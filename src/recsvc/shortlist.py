@@ -39,9 +39,9 @@ class Heard:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shortlist:
-    """Tracks that were worth a closer look `age` reports of the session ago, unordered.
+    """Tracks that were worth a closer look `age` reports of the session ago.
 
-    `places` `[c]` uint32; `plays` `[c]` uint16: of the artist of each, until now.
+    `places` `[c]` uint32, ascending; `plays` `[c]` uint16: of the artist of each, until now.
     """
 
     places: Array
@@ -99,6 +99,7 @@ def shortlist(
     worth = worth.ravel()
     best = _largest(worth, count)
     best = best[worth[best] > _OUT]
+    best.sort()
     leaf, inside = nearest[best // size], best % size
     plays = heard.plays[artists[leaf, inside]].astype(np.uint16, copy=False)
     return Shortlist((leaf * size + inside).astype(np.uint32), plays, 0)

@@ -29,7 +29,7 @@ def some_evidence(seed: int, heard: int, k: int, listed: int = 128) -> Evidence:
         SOURCE.version,
         Belief(rng.normal(size=k), root @ root.T + 0.1 * np.eye(k)),
         Shortlist(
-            rng.integers(0, 2**32, listed, dtype=np.uint32),
+            np.sort(rng.choice(2**20, listed, replace=False)).astype(np.uint32),
             rng.integers(0, 2**16, listed, dtype=np.uint16),
             heard,
         ),
@@ -108,14 +108,16 @@ def test_evidence_that_another_program_wrote_breaks_nothing(
         data[8 + position % (len(data) - 8)] = value
     data[:8] = mmh3_x64_128_digest(bytes(data[8:]))[:8]
     found = unpack(bytes(data))
-    assert (found.times >= 0.0).all()
+    assert ((found.times >= 0.0) & (found.times <= 1.0)).all()
     assert len(found.times) == len(found.tracks)
     if found.belief is not None:
         assert np.isfinite(found.belief.mean).all()
         assert np.isfinite(found.belief.covariance).all()
+        assert (np.diag(found.belief.covariance) > 0).all()
     for time in (0.0, 0.5, 1.0):
         kept = learn(SOURCE, replace(found, version=SOURCE.version), 3, time)
         foreseen = forecast(SOURCE, kept, (), 8)
+        assert len({*foreseen.tracks.tolist()}) == len(foreseen)
         assert set(foreseen.tracks.tolist()) <= set(range(40))
         assert ((foreseen.times >= 0.0) & (foreseen.times <= 1.0)).all()
         assert reasons(SOURCE, kept, (), 8) is not None

@@ -128,7 +128,7 @@ def forecast(source: Source, evidence: Evidence, served: Sequence[int], count: i
     found = evidence.shortlist
     for place in _places(source, served[-1:]):
         found = found.without(place)
-    if not found.serves(len(evidence), count) or found.places.max() >= model.rows.size:
+    if not found.serves(len(evidence), count) or found.places[-1] >= model.rows.size:
         found = _look(source, evidence, belief, served, _SPARE + count)
     discounts = discounts_of(model, found.plays)
     times, logits, deviations = predict(model, belief, found.places)
