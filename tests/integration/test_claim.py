@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -181,6 +182,28 @@ async def test_an_exhausted_plan_leaves_no_trace(
     assert await sessions.read(1) is None
     assert await sessions.listened(1) == []
     assert await events(client, keys) == []
+
+
+@pytest.mark.parametrize("long", [False, True])
+async def test_personal_tracks_that_are_all_heard_are_not_looked_up_again(
+    client: Client, keys: Keys, sessions: RedisSessions, long: bool
+) -> None:
+    await remember(client, keys, 1, [21, 22], long=long)
+    offered = (pool(PERSONAL, {21: 1.0, 22: 1.0}), pool(CONTEXTUAL, dict.fromkeys(range(5), 1.0)))
+    one = claim(Plan(offered, {None: (0, 1)}), track=21)
+
+    async def answer(version: str) -> str:
+        outcome = await sessions.claim(replace(one, table_version=version))
+        assert isinstance(outcome, Claimed)
+        assert outcome.fallback == (outcome.recommender == CONTEXTUAL)
+        return outcome.recommender
+
+    assert await answer("v1") == CONTEXTUAL
+    # Were they looked up, these would be found not to be heard any more.
+    await client.unlink(keys.listened(1))
+    await client.hdel(keys.session(1), "heard")
+    assert await answer("v1") == CONTEXTUAL
+    assert await answer("v2") == PERSONAL  # another table has other personal tracks
 
 
 async def test_a_claim_for_a_session_that_has_moved_on_is_refused(sessions: RedisSessions) -> None:

@@ -25,32 +25,39 @@ local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 -- These are not inside of `claim`: to make them anew for each claim takes a microsecond.
 
--- Returns which of some tracks have been heard, as a set of their indices; nil for none. Of a
+-- Returns which of some tracks, counted from 1 on, have been heard: 1 if so; nil for none. Of a
 -- short session the shorter list is looked up in the longer one.
 local function heard_among(tracks, heard, listened, reported)
-  local found = {}
+  local found, count = {}, #tracks / 8
   if not heard then
-    for i, flag in ipairs(call('SMISMEMBER', listened, unpack(ids_in(tracks)))) do
-      if flag == 1 then found[i - 1] = true end
+    -- Not through a table of ids: what is handed over costs more than the looking up. The place
+    -- where `struct` stopped goes along as one more member, which no set has.
+    local flags = call('SMISMEMBER', listened, struct.unpack(string.rep('c8', count), tracks))
+    for i = 1, count do
+      if flags[i] == 1 then
+        found = flags
+        break
+      end
     end
   elseif #heard < #tracks then
     for i = 1, #heard, 8 do
       local id = sub(heard, i, i + 7)
       -- As a rule it is not there, and to find that out is what a claim costs the most.
       local at = find(tracks, id, 1, true) and index_in(tracks, id)
-      if at then found[at] = true end
+      if at then found[at + 1] = 1 end
     end
   else
     for i = 1, #tracks, 8 do
       local id = sub(tracks, i, i + 7)
-      if find(heard, id, 1, true) and index_in(heard, id) then found[(i - 1) / 8] = true end
+      if find(heard, id, 1, true) and index_in(heard, id) then found[(i + 7) / 8] = 1 end
     end
   end
   local at = index_in(tracks, reported)
-  if at then found[at] = true end
+  if at then found[at + 1] = 1 end
   return next(found) and found
 end
 
+-- Returns the index of the track to serve, from 0 on, and its propensity; nil when all are gone.
 local function settle_pool(tracks, weights, pick, spare, gone)
   local count = #tracks / 8
   if not gone then
@@ -60,13 +67,13 @@ local function settle_pool(tracks, weights, pick, spare, gone)
   local left, unheard = 0, 0
   weights = {struct.unpack('<' .. string.rep('d', count), weights)}
   for i = 0, count - 1 do
-    if not gone[i] then left, unheard = left + weights[i + 1], unheard + 1 end
+    if gone[i + 1] ~= 1 then left, unheard = left + weights[i + 1], unheard + 1 end
   end
   if unheard == 0 then return nil end
-  if gone[pick] then
+  if gone[pick + 1] == 1 then
     local mark, sum = spare * left, 0
     for i = 0, count - 1 do
-      if not gone[i] then
+      if gone[i + 1] ~= 1 then
         sum, pick = sum + weights[i + 1], i
         if sum > mark then break end
       end
@@ -112,7 +119,7 @@ local function claim(first_key, first)
   end
 
   local state = call('HMGET', session, 'id', 'recommender', 'position', 'outside', 'counted',
-    'heard')
+    'heard', 'spent')
   local id, last, heard = state[1] or fresh, state[2], state[6] or (not state[1] and '' or nil)
   local position = tonumber(state[3] or 0)
   local outside, counted = tonumber(state[4] or 0), state[5] or version
@@ -120,6 +127,8 @@ local function claim(first_key, first)
   if expected ~= '' and tonumber(expected) ~= position then return {'moved'} end
 
   local route = last == 'contextual' and contextual or last == 'personal' and personal or otherwise
+  -- All of the listener's personal tracks in this table have been heard: no need to look again.
+  local spent, spent_now = state[7] == version, false
   local choice, propensity, recommender, rank
   for i = 1, #route do
     local pool = string.byte(route, i)
@@ -129,7 +138,7 @@ local function claim(first_key, first)
       first + SCALARS + POOL * pool + POOL - 1)
     rank = i
     local index
-    if tracks ~= '' then
+    if tracks ~= '' and not (spent and recommender == 'personal') then
       local pick, spare = struct.unpack('<id', draws, 12 * pool + 1)
       if weights == '' then
         local count = heard_of_catalogue(counted == version, heard, listened, outside, known,
@@ -138,6 +147,7 @@ local function claim(first_key, first)
       else
         local gone = spare >= 0 and heard_among(tracks, heard, listened, reported)
         index, propensity = settle_pool(tracks, weights, pick, spare, gone)
+        spent_now = spent_now or (recommender == 'personal' and not index)
       end
     end
     if index then
@@ -160,6 +170,7 @@ local function claim(first_key, first)
     'table', version, 'outside', outside, 'counted', counted,
     heard and 'heard' or 'counted', heard or counted) -- a nil cannot be an argument
   if position == 0 then call('HSET', session, 'started', now) end
+  if spent_now then call('HSET', session, 'spent', version) end
   if evidence ~= '' then call('HSET', session, 'evidence', evidence) end
   call('PEXPIRE', session, ttl)
   if not heard then
