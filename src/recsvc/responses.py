@@ -1,68 +1,60 @@
-"""Responses as uvicorn writes them, but a whole one in one piece."""
+"""Requests that are whole, and their responses, in one piece each.
 
+ASGI hands a request to the application bit by bit, and takes its response likewise: five
+awaits and a dozen objects for what is all here and all known. So an application may have a
+method `answer` besides; whatever it does not answer goes the way of ASGI.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-__all__ = ["WholeCycle"]
+__all__ = ["Headers", "Response", "WholeCycle"]
 
-_NO_BODY = (204, 304)
-_CLOSE = (b"connection", b"close")
+Headers = tuple[tuple[bytes, bytes], ...]
+Response = tuple[int, Headers, bytes]
+"""Status, headers without those of length and connection, body."""
+
+Answer = Callable[[Any, bytes], Awaitable[Response | None]]
 
 
 class WholeCycle(RequestResponseCycle):
-    """One request and its response.
+    """One request, which is here to its end, and its response."""
 
-    uvicorn writes the head and the body of a response one after the other, each by a call
-    of the system: as much work again as all the rest of writing. Here the head waits for
-    the body; where that is not all of it, everything is as it was.
-    """
-
-    _head: Any = None
-
-    async def send(self, message: Any) -> None:
-        """Take a part of the response; write it once it is whole."""
-        head = self._head
-        if head is None:
-            if self.response_started or message["type"] != "http.response.start":
-                await super().send(message)
-            else:
-                self._head = message
+    async def run_asgi(self, app: Any) -> None:
+        """Let the application answer at once, or as ASGI has it."""
+        answer: Answer | None = getattr(app, "answer", None)
+        response = answer and await answer(self.scope, bytes(self.body))
+        if not response:
+            await super().run_asgi(app)
             return
-        self._head = None
-        if not self._write_whole(head, message):
-            await super().send(head)
-            await super().send(message)
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if not self.disconnected:
+            self._write(*response)
+        self.on_response = _nothing  # no cycle of references
 
-    def _write_whole(self, head: Any, message: Any) -> bool:
-        """Write a response unless there is anything unusual about it."""
-        status, body = head["status"], message.get("body", b"")
-        if (
-            message.get("more_body")
-            or self.disconnected
-            or self.flow.write_paused
-            or status in _NO_BODY
-            or self.scope["method"] == "HEAD"
-        ):
-            return False
-        length, parts = None, [STATUS_LINE[status]]
-        headers = [*self.default_headers, *head["headers"]]
-        if not self.keep_alive:
-            headers.append(_CLOSE)
-        for name, value in headers:
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"transfer-encoding" or (name == b"connection" and self.keep_alive):
-                return False
-            if b"\n" in value or b"\r" in value or b"\0" in value:
-                return False
-            parts += (name, b": ", value, b"\r\n")
-        if length != len(body):
-            return False
-        self.transport.write(b"".join((*parts, b"\r\n", body)))
+    def _write(self, status: int, headers: Headers, body: bytes) -> None:
+        """Write head and body by one call of the system."""
+        default = tuple(self.default_headers)
+        head = _head(status, default + headers, self.keep_alive)
+        self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
         self.response_started = self.response_complete = True
-        self.message_event.set()
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
-        return True
+
+
+@lru_cache(maxsize=256)
+def _head(status: int, headers: Headers, keep_alive: bool) -> bytes:
+    """Write a response's head but for its last line."""
+    if not keep_alive:
+        headers = (*headers, (b"connection", b"close"))
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    return b"".join((STATUS_LINE[status], *lines))
+
+
+def _nothing() -> None:
+    pass
