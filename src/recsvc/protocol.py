@@ -7,16 +7,17 @@ is turned away gets a problem (RFC 9457).
 """
 
 import asyncio
+from collections import deque
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from recsvc.api.limits import Guard, Limits
 from recsvc.api.refusals import BUSY, BUSY_CLOSING, respond
+from recsvc.exchange import Exchange
 from recsvc.heads import is_simple, without_upgrade
-from recsvc.responses import WholeCycle
 
 __all__ = ["GuardedProtocol"]
 
@@ -39,9 +40,13 @@ class GuardedProtocol(HttpToolsProtocol):
         guard: Guard | None = app_state.get("guard")
         self.guard = guard or Guard(Limits(), lambda *_: None)
         self.guard.tasks = self.tasks
-        self.running: RequestResponseCycle | None = None  # with the application, unanswered
+        self.incoming: Exchange | None = None  # its head is here
+        self.running: Exchange | None = None  # with the application, unanswered
+        self.waiting = deque[Exchange]()  # whole, behind the one that is running
         self.stage = _IDLE  # of the request that is coming in
-        self.chunk = self.head = self.length = 0  # bytes: just read, of the head, of the body
+        self.chunk = self.head = 0  # bytes: just read, of the head
+        self.length = self.arrived = 0  # bytes of the body: announced, here
+        self.body: list[bytes] = []
         self.ended = False  # nothing more is read of this connection
         self.draining = False  # the next response is the last
 
@@ -54,8 +59,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Tell the request in progress that nobody waits for its answer."""
         self.guard.forget(self)
         if self.running is not None:
-            self.running.disconnected = True
-            self.running.message_event.set()
+            self.running.disconnect()
+        self.running = None
+        self.waiting.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -97,8 +103,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        super().on_message_begin()
-        self.stage, self.head, self.length = _HEAD, 0, 0
+        self.url, self.headers, self.body, self.expect_100_continue = b"", [], [], False
+        self.stage, self.head, self.length, self.arrived = _HEAD, 0, 0, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header."""
@@ -124,46 +130,31 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(413, f"a body may have at most {limits.body_max} bytes")
         if self.ended:
             return
-        version = self.parser.get_http_version()
-        self._describe(version)
-        keep_alive = version != "1.0" and self.parser.should_keep_alive() and not self.draining
         if self.expect_100_continue and self.running is None:
             self.transport.write(_CONTINUE)
-        self.cycle = WholeCycle(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=self.access_log,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=keep_alive,
-            on_response=self.on_response_complete,
-        )
+        self.incoming = self._exchange()
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body."""
         if not self.ended:
-            self.cycle.body += body
-            if len(self.cycle.body) > self.guard.limits.body_max:
+            self.body.append(body)
+            self.arrived += len(body)
+            if self.arrived > self.guard.limits.body_max:
                 most = self.guard.limits.body_max
                 self._refuse(413, f"a body may have at most {most} bytes")
 
     def on_message_complete(self) -> None:
         """Start a request, or queue it behind the one before it."""
-        if self.ended or self.parser.should_upgrade():
+        exchange, self.incoming = self.incoming, None
+        if self.ended or exchange is None:
             return
         self.stage = _IDLE
-        cycle = self.cycle
-        cycle.more_body = False
-        cycle.message_event.set()
+        exchange.body = b"".join(self.body)
         if self.running is None:
-            self._start(cycle)
+            self._start(exchange)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))
+            self.waiting.append(exchange)
 
     def on_response_complete(self) -> None:
         """Go on with what waits, or wait for more."""
@@ -171,8 +162,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.running = None
         if self.transport.is_closing():
             return
-        while self.pipeline:
-            if self._start(self.pipeline.pop()[0]):
+        while self.waiting:
+            if self._start(self.waiting.popleft()):
                 return
         self.flow.resume_reading()
         self._await_request()
@@ -206,16 +197,20 @@ class GuardedProtocol(HttpToolsProtocol):
         """Give up on a caller that does not read, or does not stop sending."""
         self.transport.abort()
 
-    def _describe(self, version: str) -> None:
-        """Put the request line into the scope; raises for a target that is no path."""
-        target = httptools.parse_url(self.url)
-        path = target.path.decode("ascii")
-        scope = self.scope
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["http_version"] = version
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = target.path
-        scope["query_string"] = target.query or b""
+    def _exchange(self) -> Exchange:
+        """Return the request whose head is here; raises for a target that is no path."""
+        parser, target = self.parser, httptools.parse_url(self.url)
+        path, version = target.path.decode("ascii"), parser.get_http_version()
+        return Exchange(
+            self,
+            parser.get_method().decode("ascii"),
+            unquote(path) if "%" in path else path,
+            target.path,
+            target.query or b"",
+            version,
+            self.headers,
+            version != "1.0" and parser.should_keep_alive() and not self.draining,
+        )
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Read a request again without its wish for another protocol.
@@ -231,18 +226,17 @@ class GuardedProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(without_upgrade(method, self.url, version, self.headers) + rest)
 
-    def _start(self, cycle: RequestResponseCycle) -> bool:
+    def _start(self, exchange: Exchange) -> bool:
         """Give a whole request to the application; tell whether there was room for it."""
-        if self.guard.full() and not cycle.scope["path"].startswith(_NEVER_BUSY):
-            cycle.response_complete = True
+        if self.guard.full() and not exchange.path.startswith(_NEVER_BUSY):
             # Whoever asked for the head alone would take a body for the next response.
-            self._turn_away(close=not cycle.keep_alive or cycle.scope["method"] == "HEAD")
+            self._turn_away(close=exchange.last or exchange.method == "HEAD")
             return False
-        self.running = cycle
-        task = self.loop.create_task(cycle.run_asgi(self.app))
+        self.running = exchange
+        task = self.loop.create_task(exchange.run())
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
-        self.guard.weigh(task, len(cycle.body))
+        self.guard.weigh(task, len(exchange.body))
         return True
 
     def _turn_away(self, *, close: bool = False) -> None:
@@ -288,9 +282,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def _end(self) -> None:
         """Read no more, and let the last response under way close the connection."""
         self.ended = True
-        last = self.pipeline[0][0] if self.pipeline else self.running
+        last = self.waiting[-1] if self.waiting else self.running
         if last is not None:
-            last.keep_alive = False
+            last.be_last()
 
     def _close_if_idle(self) -> None:
         if self.running is None and not self.transport.is_closing():

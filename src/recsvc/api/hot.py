@@ -2,7 +2,7 @@
 
 `POST /next/{user}` and `POST /last/{user}` with a well-formed id, and `POST /next`, are
 answered here, beside FastAPI, whose routing, dependencies and middleware cost more than the
-answer. `recsvc serve` asks here first (see `responses`).
+answer. `recsvc serve` asks here first (see `exchange`).
 The routes of the same paths in `listeners` describe these calls in the OpenAPI document
 and get what is left: an id that is none, another method, and all that comes by a server
 that only speaks ASGI. What is answered, and how, is the same function for both.
@@ -10,17 +10,16 @@ that only speaks ASGI. What is answered, and how, is the same function for both.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI
-from starlette.types import Scope
 
 from recsvc.api.auth import Role
 from recsvc.api.body import too_large
 from recsvc.api.context import Context
 from recsvc.api.listeners import answer_last, answer_many, answer_next
 from recsvc.api.problems import of_error, render
-from recsvc.responses import Headers, Response
+from recsvc.exchange import Headers, Response
 from recsvc.table import MAX_ID
 
 __all__ = ["App"]
@@ -30,24 +29,26 @@ _log = logging.getLogger(__name__)
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _PROBLEM = (b"content-type", b"application/problem+json")
 
+Received = list[tuple[bytes, bytes]]
 Answer = Callable[[Context, int, bytes, str, str | None], Awaitable[bytes]]
 
 
 class App(FastAPI):
     """A FastAPI application with the hot calls beside it."""
 
-    async def answer(self, scope: Scope, body: bytes) -> Response | None:
+    async def answer(
+        self, method: str, path: str, headers: Received, body: bytes
+    ) -> Response | None:
         """Answer a hot call; None for any other."""
-        if scope["method"] != "POST":
+        if method != "POST":
             return None
-        path: str = scope["path"]
         if path == "/next":
-            return await _respond(self.state.context, path, _answer_many, 0, scope, body)
+            return await _respond(self.state.context, path, _answer_many, 0, headers, body)
         hot = _HOT.get(path[:6])
         if hot is None or not _is_id(path[6:]):
             return None
         route, answer = hot
-        return await _respond(self.state.context, route, answer, int(path[6:]), scope, body)
+        return await _respond(self.state.context, route, answer, int(path[6:]), headers, body)
 
 
 async def _answer_many(ctx: Context, _: int, body: bytes, given_id: str, __: str | None) -> bytes:
@@ -61,15 +62,15 @@ _HOT: dict[str, tuple[str, Answer]] = {
 
 
 async def _respond(
-    ctx: Context, route: str, answer: Answer, user: int, scope: Scope, body: bytes
+    ctx: Context, route: str, answer: Answer, user: int, received: Received, body: bytes
 ) -> Response:
     started = time.perf_counter()
     try:
         if ctx.keyring.closed:
-            ctx.keyring.check(scope["headers"], Role.PLAY)
+            ctx.keyring.check(received, Role.PLAY)
         if len(body) > ctx.settings.body_max:
             raise too_large(ctx.settings.body_max)
-        key, request_id = _read_headers(scope["headers"])
+        key, request_id = _read_headers(received)
         content = await answer(ctx, user, body, request_id, key)
         status, headers = 200, _JSON
     except Exception as error:  # the edge: whatever it is, the caller gets a problem
@@ -82,7 +83,7 @@ async def _respond(
     return status, headers, content
 
 
-def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, str]:
+def _read_headers(headers: Received) -> tuple[str | None, str]:
     """Return what a hot call looks at: the Idempotency-Key, the X-Request-ID."""
     key, request_id = None, ""
     for name, value in headers:

@@ -1,0 +1,159 @@
+"""One request, which is here to its end, and its response.
+
+ASGI hands a request to the application bit by bit, and takes its response likewise: five
+awaits and two dozen objects for what is all here and all known. So an application may have a
+method `answer` besides; whatever it does not answer goes the way of ASGI, as uvicorn does it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+__all__ = ["Answer", "Exchange", "Headers", "Response"]
+
+Headers = tuple[tuple[bytes, bytes], ...]
+Response = tuple[int, Headers, bytes]
+"""Status, headers without those of length and connection, body."""
+
+Answer = Callable[[str, str, list[tuple[bytes, bytes]], bytes], Awaitable[Response | None]]
+"""From method, path, headers and body to a response, or None: ASGI is to be asked."""
+
+
+class Exchange:
+    """A request that has come in on the connection of `protocol`, and its response.
+
+    `url` is path and query as they came, `path` the path without its escapes.
+    """
+
+    __slots__ = (
+        "_cycle",
+        "_disconnected",
+        "_keep_alive",
+        "_protocol",
+        "body",
+        "headers",
+        "method",
+        "path",
+        "query",
+        "raw_path",
+        "version",
+    )
+
+    def __init__(
+        self,
+        protocol: HttpToolsProtocol,
+        method: str,
+        path: str,
+        raw_path: bytes,
+        query: bytes,
+        version: str,
+        headers: list[tuple[bytes, bytes]],
+        keep_alive: bool,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.raw_path = raw_path
+        self.query = query
+        self.version = version
+        self.headers = headers
+        self.body = b""
+        self._protocol = protocol
+        self._keep_alive = keep_alive
+        self._disconnected = False
+        self._cycle: RequestResponseCycle | None = None  # on the way of ASGI
+
+    @property
+    def last(self) -> bool:
+        """Whether the connection is closed after the response."""
+        return not self._keep_alive
+
+    def be_last(self) -> None:
+        """Close the connection after the response."""
+        self._keep_alive = False
+        if self._cycle is not None:
+            self._cycle.keep_alive = False
+
+    def disconnect(self) -> None:
+        """Learn that nobody waits for the response any more."""
+        self._disconnected = True
+        if self._cycle is not None:
+            self._cycle.disconnected = True
+            self._cycle.message_event.set()
+
+    async def run(self) -> None:
+        """Let the application answer at once, or else as ASGI has it."""
+        protocol = self._protocol
+        answer: Answer | None = getattr(protocol.app, "answer", None)
+        response = answer and await answer(self.method, self.path, self.headers, self.body)
+        if not response:
+            self._cycle = self._asgi_cycle()
+            await self._cycle.run_asgi(protocol.app)
+            return
+        if protocol.flow.write_paused and not self._disconnected:
+            await protocol.flow.drain()
+        if not self._disconnected:
+            self._write(*response)
+
+    def _write(self, status: int, headers: Headers, body: bytes) -> None:
+        """Write head and body by one call of the system."""
+        protocol, keep_alive = self._protocol, self._keep_alive
+        default = tuple(protocol.server_state.default_headers)
+        head = _head(status, default + headers, keep_alive)
+        protocol.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        if not keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
+
+    def _asgi_cycle(self) -> RequestResponseCycle:
+        protocol = self._protocol
+        cycle = RequestResponseCycle(
+            scope=self._scope(),
+            transport=protocol.transport,
+            flow=protocol.flow,
+            logger=protocol.logger,
+            access_logger=protocol.access_logger,
+            access_log=protocol.access_log,
+            default_headers=protocol.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=self._keep_alive,
+            on_response=protocol.on_response_complete,
+        )
+        cycle.body, cycle.more_body = bytearray(self.body), False
+        cycle.disconnected = self._disconnected
+        cycle.message_event.set()
+        return cycle
+
+    def _scope(self) -> Any:
+        protocol = self._protocol
+        return {
+            "type": "http",
+            "asgi": {"version": protocol.asgi_version, "spec_version": "2.3"},
+            "http_version": self.version,
+            "server": protocol.server,
+            "client": protocol.client,
+            "scheme": protocol.scheme,
+            "method": self.method,
+            "root_path": protocol.root_path,
+            "path": self.path,
+            "raw_path": self.raw_path,
+            "query_string": self.query,
+            "headers": self.headers,
+            "state": protocol.app_state.copy(),
+        }
+
+
+@lru_cache(maxsize=256)
+def _head(status: int, headers: Headers, keep_alive: bool) -> bytes:
+    """Write a response's head but for its last line."""
+    if not keep_alive:
+        headers = (*headers, (b"connection", b"close"))
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    return b"".join((STATUS_LINE[status], *lines))
