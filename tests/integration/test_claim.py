@@ -45,9 +45,20 @@ TRACKS = (0, 1, 2, 3, 4, 5, 255, 256, 257, 65_536, 2**53 - 1, 2**53 + 1, 2**62 +
 tracks_of = st.sampled_from(TRACKS)
 
 
-async def remember(client: Client, keys: Keys, user: int, tracks: list[int], *, long: bool) -> None:
+async def remember(
+    client: Client,
+    keys: Keys,
+    user: int,
+    tracks: list[int],
+    *,
+    long: bool,
+    last: str | None = None,
+) -> None:
     """Make a session in which these tracks were heard, in the form of a long one or a short."""
-    state: dict[str, Any] = {"id": "s", "position": 3}
+    state: dict[str, Any] = {
+        "state": f"id=s recommender={last or 'other'} position=3 outside=0 counted=v1 started=1 "
+        "track=1 time=0.5 served=2 at=1 policy=ensemble table=v1"
+    }
     if long:
         for i, track in enumerate(tracks):
             await command(client, "SADD", keys.listened(user), pack_tracks([track]))
@@ -101,9 +112,7 @@ async def test_redis_settles_as_the_policy_does(
     user: int,
 ) -> None:
     await sessions.erase(user)
-    await remember(client, keys, user, heard, long=long)
-    if last is not None:
-        await client.hset(keys.session(user), "recommender", last)
+    await remember(client, keys, user, heard, long=long, last=last)
 
     outcome = await sessions.claim(claim(plan, user=user, track=reported))
 
@@ -204,6 +213,20 @@ async def test_personal_tracks_that_are_all_heard_are_not_looked_up_again(
     await client.hdel(keys.session(1), "heard")
     assert await answer("v1") == CONTEXTUAL
     assert await answer("v2") == PERSONAL  # another table has other personal tracks
+
+
+async def test_a_session_that_cannot_be_read_is_begun_anew(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    await client.hset(keys.session(1), "state", "id=s recommender=personal position=many")
+    assert await sessions.read(1) is None
+    assert (await sessions.recall(1)).position == 0
+    outcome = await sessions.claim(claim(three_pools()))
+    assert isinstance(outcome, Claimed)
+    assert outcome.position == 0
+    found = await sessions.read(1)
+    assert found is not None
+    assert (found.id, found.position, found.served) == (outcome.session, 1, outcome.track)
 
 
 async def test_a_claim_for_a_session_that_has_moved_on_is_refused(sessions: RedisSessions) -> None:

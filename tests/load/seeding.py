@@ -79,7 +79,13 @@ def _add(redis: "Redis", keys: Keys, user: int, tracks: list[int], catalogue: in
         redis.sadd(keys.listened(user), *ids)
         redis.zadd(keys.order(user), {t: -start - at - 1 for at, t in enumerate(ids)})
     outside = sum(track >= catalogue for track in tracks)
-    redis.hincrby(keys.session(user), "outside", outside)
+    state = redis.hget(keys.session(user), "state")
+    assert isinstance(state, bytes)
+    head, _, rest = state.partition(b"outside=")
+    before, _, tail = rest.partition(b" ")
+    redis.hset(
+        keys.session(user), "state", b"%boutside=%d %b" % (head, int(before) + outside, tail)
+    )
 
 
 def _call(

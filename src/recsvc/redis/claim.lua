@@ -1,4 +1,5 @@
--- Settles plans against listeners' sessions and records the answers, in one step.
+-- Settles plans against listeners' sessions and records the answers, in one step. `heard.lua` and
+-- `state.lua` come before it.
 --
 -- The same algorithm as `policy.settle`; a test holds the two equal. Nothing is written of a
 -- claim before its answer is known, so a plan that is exhausted leaves no trace.
@@ -118,17 +119,20 @@ local function claim(first_key, first)
     if stored then return {'again', stored} end
   end
 
-  local state = call('HMGET', session, 'id', 'recommender', 'position', 'outside', 'counted',
-    'heard', 'spent')
-  local id, last, heard = state[1] or fresh, state[2], state[6] or (not state[1] and '' or nil)
-  local position = tonumber(state[3] or 0)
-  local outside, counted = tonumber(state[4] or 0), state[5] or version
+  local stored = call('HMGET', session, 'state', 'heard', 'spent')
+  local id, last, position, outside, counted, started = read_session(stored[1])
+  local heard = stored[2] or (not id and '' or nil)
+  if id then
+    position, outside = tonumber(position), tonumber(outside)
+  else
+    id, position, outside, counted, started = fresh, 0, 0, version, now
+  end
   if recount ~= '' then outside, counted = tonumber(recount), version end
   if expected ~= '' and tonumber(expected) ~= position then return {'moved'} end
 
   local route = last == 'contextual' and contextual or last == 'personal' and personal or otherwise
   -- All of the listener's personal tracks in this table have been heard: no need to look again.
-  local spent, spent_now = state[7] == version, false
+  local spent, spent_now = stored[3] == version, false
   local choice, propensity, recommender, rank
   for i = 1, #route do
     local pool = string.byte(route, i)
@@ -165,11 +169,13 @@ local function claim(first_key, first)
   propensity = string.format('%.17g', propensity)
   if not known and not has_heard(heard, listened, reported) then outside = outside + 1 end
   heard = add_heard(heard, session, listened, order, position, reported, choice)
-  call('HSET', session, 'id', id, 'recommender', recommender, 'position', position + 1,
-    'track', track, 'time', time, 'served', served, 'at', now, 'policy', policy,
-    'table', version, 'outside', outside, 'counted', counted,
-    heard and 'heard' or 'counted', heard or counted) -- a nil cannot be an argument
-  if position == 0 then call('HSET', session, 'started', now) end
+  local state = write_state(id, recommender, position + 1, outside, counted, started, track, time,
+    served, now, policy, version)
+  if heard then
+    call('HSET', session, 'state', state, 'heard', heard)
+  else
+    call('HSET', session, 'state', state)
+  end
   if spent_now then call('HSET', session, 'spent', version) end
   if evidence ~= '' then call('HSET', session, 'evidence', evidence) end
   call('PEXPIRE', session, ttl)

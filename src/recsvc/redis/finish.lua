@@ -1,4 +1,5 @@
 -- Ends a session: writes its last event and removes its state, in one step.
+-- `state.lua` comes before it.
 --
 -- KEYS   as in claim.lua
 -- ARGV   event (a JSON object without its closing brace), events_max,
@@ -24,9 +25,9 @@ if field ~= '' then
   redis.call('HSET', idem, field, '')
   redis.call('PEXPIRE', idem, idem_ttl)
 end
-local state = redis.call('HMGET', session, 'id', 'position')
-local id = state[1] and '"' .. state[1] .. '"' or 'null'
+local id, _, position = read_session(redis.call('HGET', session, 'state'))
 local entry = redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
-  .. ',"session":' .. id .. ',"position":' .. (state[2] or '0') .. '}')
+  .. ',"session":' .. (id and '"' .. id .. '"' or 'null')
+  .. ',"position":' .. (position or '0') .. '}')
 redis.call('DEL', session, listened, order)
-return {entry, state[1], state[2]}
+return {entry, id or false, position or false}

@@ -1,5 +1,5 @@
 -- Records what was answered without this server, or what it has lost, in one step.
--- `heard.lua` comes before it.
+-- `heard.lua` and `state.lua` come before it.
 --
 -- KEYS   events stream, marks, who has been forgotten, then of each record the keys of claim.lua
 --        but for the stream: session hash, listened set, listened order, idempotency now, before
@@ -66,11 +66,13 @@ local function write(r, first_key)
     return 0
   end
 
-  local state = redis.call('HMGET', session, 'id', 'position', 'at', 'outside', 'counted',
-    'heard')
-  local stored, latest = state[1], tonumber(state[3] or 0)
+  local state = redis.call('HMGET', session, 'state', 'heard')
+  local stored, last, answers, outside, counted, started = read_session(state[1])
+  local last_track, last_time, last_served, last_at, last_policy, last_version =
+    read_latest(state[1])
+  local latest = tonumber(last_at or 0)
   local id = own ~= '' and own or stored or fresh
-  local position = own_position ~= '' and tonumber(own_position) or tonumber(state[2] or 0)
+  local position = own_position ~= '' and tonumber(own_position) or tonumber(answers or 0)
   local ours = not stored or stored == id
 
   if choice == '' then
@@ -80,20 +82,20 @@ local function write(r, first_key)
   else
     local left, served = at + ttl - now, decimal(choice)
     if ours and left > 0 then
-      local heard = state[6] or (not stored and '' or nil)
-      local outside = tonumber(state[4] or 0)
+      local heard = state[2] or (not stored and '' or nil)
+      outside = tonumber(outside or 0)
       if known ~= '1' and not has_heard(heard, listened, reported) then outside = outside + 1 end
       -- Counted with another catalogue, it is to be counted anew.
-      local counted = (state[5] or version) == version and version or ''
+      counted = (counted or version) == version and version or ''
       heard = add_heard(heard, session, listened, order, position, reported, choice)
-      redis.call('HSET', session, 'id', id, 'outside', outside, 'counted', counted,
-        'position', math.max(position + 1, tonumber(state[2] or 0)))
       if heard then redis.call('HSET', session, 'heard', heard) end
       if latest <= at then
-        redis.call('HSET', session, 'recommender', recommender, 'track', decimal(reported),
-          'time', time, 'served', served, 'at', written_at, 'policy', policy, 'table', version)
+        last, last_track, last_time, last_served = recommender, decimal(reported), time, served
+        last_at, last_policy, last_version = written_at, policy, version
       end
-      if not stored then redis.call('HSET', session, 'started', written_at) end
+      redis.call('HSET', session, 'state', write_state(id, last,
+        math.max(position + 1, tonumber(answers or 0)), outside, counted, started or written_at,
+        last_track, last_time, last_served, last_at, last_policy, last_version))
       if redis.call('PTTL', session) < left then
         for _, key in ipairs({session, listened, order}) do redis.call('PEXPIRE', key, left) end
       end

@@ -43,7 +43,7 @@ class RedisReplay:
         self.idempotency_ttl = idempotency_ttl
         self.events_max = events_max
         self.ahead_ms = ahead_ms
-        self._replay = Script("heard.lua", "replay.lua")
+        self._replay = Script("heard.lua", "state.lua", "replay.lua")
         self._missing = Script("missing.lua")
         self._calls = Script("calls.lua")
 

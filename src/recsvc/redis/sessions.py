@@ -13,6 +13,7 @@ from recsvc.redis.claims import ClaimWriter, outcome, pack_tracks, unpack_tracks
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import command
 from recsvc.redis.script import Script
+from recsvc.redis.state import read_state
 from recsvc.session import (
     Claim,
     Claimed,
@@ -42,8 +43,8 @@ class RedisSessions:
         self.keys = keys
         self.idempotency_ttl = idempotency_ttl
         self.events_max = events_max
-        self._claim = Script("heard.lua", "claim.lua")
-        self._finish = Script("finish.lua")
+        self._claim = Script("heard.lua", "state.lua", "claim.lua")
+        self._finish = Script("state.lua", "finish.lua")
         self._erase = Script("erase.lua")
         self._probe = Script("probe.lua")
         self._writer = ClaimWriter(
@@ -105,40 +106,40 @@ class RedisSessions:
     async def read(self, user: int) -> Session | None:
         """Return a listener's session, None when there is none."""
         key = self.keys.session(user)
-        stored, in_set, ttl = await gather(
-            self.caller.call(command("HMGET", key, *_FIELDS, "heard")),
+        (written, heard), in_set, ttl = await gather(
+            self.caller.call(command("HMGET", key, "state", "heard")),
             self.caller.call(command("SCARD", self.keys.listened(user))),
             self.caller.call(command("PTTL", key)),
         )
-        *values, heard = stored
-        if values[0] is None:
+        state = read_state(written)
+        if state is None:
             return None
-        state = {n: v.decode() for n, v in zip(_FIELDS, values, strict=True) if v is not None}
         return Session(
             id=state["id"],
             recommender=state["recommender"],
-            position=int(state["position"]),
-            track=int(state["track"]),
-            time=float(state["time"]),
-            served=int(state["served"]),
-            started=int(state["started"]),
-            at=int(state["at"]),
+            position=state["position"],
+            track=state["track"],
+            time=state["time"],
+            served=state["served"],
+            started=state["started"],
+            at=state["at"],
             policy=state["policy"],
             table_version=state["table"],
             listened=in_set if heard is None else len(heard) // 8,
             expires_in=max(ttl, 0) / 1000,
-            outside=int(state.get("outside", 0)),
+            outside=state["outside"],
         )
 
     async def recall(self, user: int) -> Recalled:
         """Return what a policy that infers needs of a listener's session."""
         key = self.keys.session(user)
-        position, served, evidence, heard = await self.caller.call(
-            command("HMGET", key, "position", "served", "evidence", "heard")
+        written, evidence, heard = await self.caller.call(
+            command("HMGET", key, "state", "evidence", "heard")
         )
+        state = read_state(written)
         return Recalled(
-            int(position or 0),
-            None if served is None else int(served),
+            0 if state is None else state["position"],
+            None if state is None else state["served"],
             evidence or b"",
             unpack_tracks(heard or b""),
         )
@@ -231,18 +232,3 @@ class RedisSessions:
     def _window(self) -> int:
         # A key lives for two windows, so an answer is found for at least one.
         return int(time.time()) // self.idempotency_ttl
-
-
-_FIELDS = (
-    "id",
-    "recommender",
-    "position",
-    "track",
-    "time",
-    "served",
-    "started",
-    "at",
-    "policy",
-    "table",
-    "outside",
-)
