@@ -4,7 +4,8 @@ The braces make one listener's keys and the stream of their events share a Clust
 slot, so that one script may touch them all. Listeners are spread over `partitions`
 such slots; the number is fixed for the life of a deployment.
 
-    recsvc:{0}:session:17     hash    the session, and while it is short the tracks heard in it
+    recsvc:{0}:session:17     hash    the session as one text (state.lua), while it is short
+                                      the tracks heard in it, and what its policy keeps
     recsvc:{0}:listened:17    set     the tracks heard in a long one
     recsvc:{0}:order:17       zset    the same tracks, in the order they were heard
     recsvc:{0}:idem:17:4711   hash    answers by idempotency key, one key a time window
