@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,17 @@ from recsvc import artifact
 from recsvc.packing import pack
 from recsvc.table import Table
 
-__all__ = ["BIN", "Served", "environment", "free_port", "look", "recsvc", "serve", "write_artifact"]
+__all__ = [
+    "BIN",
+    "Served",
+    "environment",
+    "free_port",
+    "look",
+    "recsvc",
+    "serve",
+    "serve_by_asgi",
+    "write_artifact",
+]
 
 BIN = Path(sys.executable).parent
 
@@ -69,8 +79,31 @@ def serve(
     Its log goes to `stderr`, where one is given.
     """
     port = free_port()
+    command: list[str | Path] = [BIN / "recsvc", "serve", *arguments]
+    with _running(command, data_dir, port, stderr, settings) as served:
+        yield served
+
+
+@contextmanager
+def serve_by_asgi(data_dir: Path, **settings: object) -> Iterator[Served]:
+    """Run the application under a server that knows nothing of it but ASGI."""
+    port = free_port()
+    server: list[str | Path] = [BIN / "uvicorn", "--factory", f"--port={port}"]
+    command = [*server, "recsvc.app:create_app"]
+    with _running(command, data_dir, port, subprocess.DEVNULL, settings) as served:
+        yield served
+
+
+@contextmanager
+def _running(
+    command: Sequence[str | Path],
+    data_dir: Path,
+    port: int,
+    stderr: IO[bytes] | int | None,
+    settings: dict[str, object],
+) -> Iterator[Served]:
     process = subprocess.Popen(
-        [BIN / "recsvc", "serve", *arguments],
+        command,
         env=environment(data_dir, port=port, **settings),
         cwd=data_dir,
         stdout=subprocess.DEVNULL,

@@ -2,7 +2,8 @@
 
 ASGI hands a request to the application bit by bit, and takes its response likewise: five
 awaits and two dozen objects for what is all here and all known. So an application may have a
-method `answer` besides; whatever it does not answer goes the way of ASGI, as uvicorn does it.
+method `answer` besides: from method, path, headers and body to a `Response`, or None. Then the
+request goes the way of ASGI, as uvicorn does it.
 """
 
 import asyncio
@@ -16,20 +17,22 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-__all__ = ["Answer", "Exchange", "Headers", "Response"]
+__all__ = ["Exchange", "Headers", "Received", "Response"]
 
 Headers = tuple[tuple[bytes, bytes], ...]
 Response = tuple[int, Headers, bytes]
 """Status, headers without those of length and connection, body."""
 
-Answer = Callable[[str, str, list[tuple[bytes, bytes]], bytes], Awaitable[Response | None]]
-"""From method, path, headers and body to a response, or None: ASGI is to be asked."""
+Received = list[tuple[bytes, bytes]]
+"""Headers as they came, their names in small letters."""
+
+_Answer = Callable[[str, str, Received, bytes], Awaitable[Response | None]]
 
 
 class Exchange:
     """A request that has come in on the connection of `protocol`, and its response.
 
-    `url` is path and query as they came, `path` the path without its escapes.
+    `raw_path` and `query` are as they came, `path` is without its escapes.
     """
 
     __slots__ = (
@@ -54,7 +57,7 @@ class Exchange:
         raw_path: bytes,
         query: bytes,
         version: str,
-        headers: list[tuple[bytes, bytes]],
+        headers: Received,
         keep_alive: bool,
     ) -> None:
         self.method = method
@@ -90,8 +93,12 @@ class Exchange:
     async def run(self) -> None:
         """Let the application answer at once, or else as ASGI has it."""
         protocol = self._protocol
-        answer: Answer | None = getattr(protocol.app, "answer", None)
-        response = answer and await answer(self.method, self.path, self.headers, self.body)
+        answer: _Answer | None = getattr(protocol.app, "answer", None)
+        try:
+            response = answer and await answer(self.method, self.path, self.headers, self.body)
+        except BaseException:  # a bug, or the end of the service: there will be no answer
+            protocol.transport.abort()
+            raise
         if not response:
             self._cycle = self._asgi_cycle()
             await self._cycle.run_asgi(protocol.app)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from recsvc.table import Table
-from tests.processes import recsvc, serve, write_artifact
+from tests.processes import recsvc, serve, serve_by_asgi, write_artifact
 from tests.support import small_table
 
 TABLE = small_table(400, users=tuple(range(50)))
@@ -69,6 +69,41 @@ def test_two_workers_answer_as_one(directory: Path) -> None:
             seen.append(answer["track"])
             assert answer["position"] == step
         assert len(set(seen)) == 40
+
+
+def test_a_server_that_only_knows_asgi_gets_the_same_answers(directory: Path) -> None:
+    one, reports = {"track": 3, "time": 0.5}, [{"user": 8, "track": 4, "time": 1}, {"user": -1}]
+
+    def ask(url: str) -> list[tuple[int, str, object]]:
+        with httpx.Client(base_url=url, headers={"X-Request-ID": "same"}) as api:
+            calls = [
+                api.post("/next/7", json=one, headers={"Idempotency-Key": "k"}),
+                api.post("/next/7", json=one, headers={"Idempotency-Key": "k"}),
+                api.post("/next/7", content=b"{"),
+                api.post("/next/7", json={"track": 3}),
+                api.post("/next", json=reports),
+                api.post("/next", json={}),
+                api.post("/next/7", content=b" " * 300_000),
+                api.post("/last/7", json=one),
+            ]
+        return [(c.status_code, c.headers["content-type"], without_names(c.json())) for c in calls]
+
+    def without_names(told: object) -> object:
+        """Leave out what is new with each session."""
+        if isinstance(told, list):
+            return [without_names(item) for item in told]
+        assert isinstance(told, dict)
+        return {name: value for name, value in told.items() if name != "session"}
+
+    told = []
+    for run in (serve, serve_by_asgi):
+        own = directory / run.__name__
+        own.mkdir()
+        publish(own)
+        with run(own, seed=1) as served:
+            told.append(ask(served.url))
+    assert told[0] == told[1]
+    assert [status for status, _, _ in told[0]] == [200, 200, 400, 422, 200, 422, 413, 200]
 
 
 def test_tables_change_while_requests_run(directory: Path) -> None:

@@ -19,7 +19,7 @@ from recsvc.api.body import too_large
 from recsvc.api.context import Context
 from recsvc.api.listeners import answer_last, answer_many, answer_next
 from recsvc.api.problems import of_error, render
-from recsvc.exchange import Headers, Response
+from recsvc.exchange import Headers, Received, Response
 from recsvc.table import MAX_ID
 
 __all__ = ["App"]
@@ -29,7 +29,6 @@ _log = logging.getLogger(__name__)
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _PROBLEM = (b"content-type", b"application/problem+json")
 
-Received = list[tuple[bytes, bytes]]
 Answer = Callable[[Context, int, bytes, str, str | None], Awaitable[bytes]]
 
 
