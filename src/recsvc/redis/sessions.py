@@ -13,7 +13,7 @@ from recsvc.redis.claims import ClaimWriter, outcome, pack_tracks, unpack_tracks
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import command
 from recsvc.redis.script import Script
-from recsvc.redis.state import read_state
+from recsvc.redis.state import read_progress, read_state
 from recsvc.session import (
     Claim,
     Claimed,
@@ -136,13 +136,8 @@ class RedisSessions:
         written, evidence, heard = await self.caller.call(
             command("HMGET", key, "state", "evidence", "heard")
         )
-        state = read_state(written)
-        return Recalled(
-            0 if state is None else state["position"],
-            None if state is None else state["served"],
-            evidence or b"",
-            unpack_tracks(heard or b""),
-        )
+        position, served = read_progress(written) or (0, None)
+        return Recalled(position, served, evidence or b"", unpack_tracks(heard or b""))
 
     async def heard(self, user: int, tracks: Sequence[int]) -> list[bool]:
         """Tell which of some tracks the session has heard."""

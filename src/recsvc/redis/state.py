@@ -1,8 +1,9 @@
 """A session as `state.lua` writes it."""
 
+import re
 from typing import TypedDict
 
-__all__ = ["State", "read_state"]
+__all__ = ["State", "read_progress", "read_state"]
 
 
 class State(TypedDict):
@@ -21,22 +22,38 @@ class State(TypedDict):
     table: str
 
 
+_STATE = re.compile(
+    rb"id=(?P<id>\S+) recommender=(?P<recommender>\S+) position=(?P<position>\d+)"
+    rb" outside=(?P<outside>\d+) counted=\S* started=(?P<started>\d+) track=(?P<track>\d+)"
+    rb" time=(?P<time>\S+) served=(?P<served>\d+) at=(?P<at>\d+) policy=(?P<policy>\S+)"
+    rb" table=(?P<table>\S*)"
+)
+
+
 def read_state(written: bytes | None) -> State | None:
     """Return the session, None where there is none that can be read."""
-    try:
-        told = dict(word.split("=", 1) for word in (written or b"").decode().split(" "))
-        return State(
-            id=told["id"],
-            recommender=told["recommender"],
-            position=int(told["position"]),
-            outside=int(told["outside"]),
-            started=int(told["started"]),
-            track=int(told["track"]),
-            time=float(told["time"]),
-            served=int(told["served"]),
-            at=int(told["at"]),
-            policy=told["policy"],
-            table=told["table"],
-        )
-    except (ValueError, KeyError):
+    found = _STATE.fullmatch(written or b"")
+    if found is None:
         return None
+    try:
+        return State(
+            id=found["id"].decode(),
+            recommender=found["recommender"].decode(),
+            position=int(found["position"]),
+            outside=int(found["outside"]),
+            started=int(found["started"]),
+            track=int(found["track"]),
+            time=float(found["time"]),
+            served=int(found["served"]),
+            at=int(found["at"]),
+            policy=found["policy"].decode(),
+            table=found["table"].decode(),
+        )
+    except ValueError:
+        return None
+
+
+def read_progress(written: bytes | None) -> tuple[int, int] | None:
+    """Return a session's position and the track that it was served last: all that most ask for."""
+    found = _STATE.fullmatch(written or b"")
+    return None if found is None else (int(found["position"]), int(found["served"]))
