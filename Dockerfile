@@ -1,9 +1,11 @@
 # syntax=docker/dockerfile:1
 FROM python:3.11-slim AS build
 WORKDIR /build
+# For the one part that is in C; what is built here needs no compiler to run.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev
 COPY requirements/build.txt ./
 RUN pip install --no-cache-dir --require-hashes -r build.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src ./src
 COPY precompute ./precompute
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .

@@ -83,17 +83,19 @@ $(RECSVC_DATA_DIR)/demo/log.jsonl: | .venv/demo
 	$(BIN)/precompute demo-log --output $(RECSVC_DATA_DIR)/demo
 
 # An install is repeated when what it installs has changed.
-.venv/demo: pyproject.toml | .venv/bin/python
+INSTALLED = pyproject.toml hatch_build.py src/recsvc/recommenders/inference.c
+
+.venv/demo: $(INSTALLED) | .venv/bin/python
 	@echo "installing (once; some minutes on a slow line)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[precompute]'
 	@touch $@
 
-.venv/dev: pyproject.toml | .venv/bin/python
+.venv/dev: $(INSTALLED) | .venv/bin/python
 	@echo "installing (once; some minutes on a slow line)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[precompute,dev]'
 	@touch $@
 
-.venv/supply: pyproject.toml | .venv/bin/python
+.venv/supply: $(INSTALLED) | .venv/bin/python
 	@echo "installing (once)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[supply]'
 	@touch $@

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recsvc.evidence import NO_EVIDENCE, Evidence
 from recsvc.policy import Plan, settle
 from recsvc.recommenders.catalogue import plan_among
 from recsvc.recommenders.registry import Policy
@@ -39,14 +38,14 @@ class Served:
         self._users: list[int] = []
         self._heard: list[set[int]] = []
         self._last: list[str | None] = []
-        self._evidence: list[Evidence] = []
+        self._evidence: list[bytes] = []
 
     def start(self, users: Array, tracks: Array) -> None:
         """Begin sessions that have heard nothing yet."""
         self._users = users.tolist()
         self._heard = [set() for _ in self._users]
         self._last = [None] * len(self._users)
-        self._evidence = [NO_EVIDENCE] * len(self._users)
+        self._evidence = [b""] * len(self._users)
 
     def next(self, sessions: Array, tracks: Array, times: Array) -> Array:
         """Return the rows of the tracks to play next."""
@@ -80,5 +79,5 @@ class Served:
         heard = round(time, 2)
         evidence = self._evidence[session]
         plan, kept = self.policy.recall(source, user, track, heard, self.rng, evidence, ())
-        self._evidence[session] = kept or NO_EVIDENCE
+        self._evidence[session] = kept
         return plan

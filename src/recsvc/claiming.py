@@ -10,11 +10,11 @@ from random import Random
 from typing import Any
 
 from recsvc.errors import StoreUnavailableError
-from recsvc.evidence import pack, unpack
+from recsvc.evidence import unpack
 from recsvc.ids import fresh_id
 from recsvc.policy import Plan
 from recsvc.recommenders.catalogue import plan_among, plan_oldest, plan_sample
-from recsvc.recommenders.inference import learn
+from recsvc.recommenders.inference import infer
 from recsvc.recommenders.reasons import Reasons, reasons
 from recsvc.recommenders.registry import Policy
 from recsvc.recommenders.session import SessionPolicy
@@ -61,24 +61,30 @@ class Call:
         policy, report = self.policy, self.report
         if not isinstance(policy, SessionPolicy) or self.source.session_model is None:
             return None
-        evidence = learn(self.source, unpack(recalled.evidence), report.track, report.time)
-        return reasons(self.source, evidence, recalled.out, policy.candidates)
+        found, kept = infer(
+            self.source,
+            recalled.evidence,
+            report.track,
+            report.time,
+            recalled.out,
+            policy.candidates,
+        )
+        return reasons(self.source, unpack(kept), found)
 
     def recall(self, recalled: Recalled, rng: Random) -> tuple[Plan, bytes]:
         """Plan the answer from what the session has heard; return also what it is to keep."""
         if not isinstance(self.policy, SessionPolicy):
             return self.plan(rng), b""
         report = self.report
-        plan, evidence = self.policy.recall(
+        return self.policy.recall(
             self.source,
             report.user,
             report.track,
             report.time,
             rng,
-            unpack(recalled.evidence),
+            recalled.evidence,
             recalled.out,
         )
-        return plan, b"" if evidence is None else pack(evidence)
 
 
 class Claiming:

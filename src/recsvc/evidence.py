@@ -17,7 +17,7 @@ import numpy.typing as npt
 from recsvc.shortlist import NO_SHORTLIST, Shortlist
 from recsvc.taste import Belief
 
-__all__ = ["MOST_HEARD", "NO_EVIDENCE", "Evidence", "pack", "unpack"]
+__all__ = ["MOST_HEARD", "NO_EVIDENCE", "Evidence", "checked", "pack", "signed", "unpack"]
 
 Array = npt.NDArray[Any]
 
@@ -105,12 +105,22 @@ def pack(evidence: Evidence) -> bytes:
             np.rint(evidence.times * 100.0).astype(np.uint8).tobytes(),
         )
     )
+    return signed(content)
+
+
+def signed(content: bytes | memoryview) -> bytes:
+    """Write what comes behind the checksum with the checksum."""
     return _checksum(content) + content
+
+
+def checked(data: bytes) -> bool:
+    """Tell whether the checksum holds."""
+    return data[:_SUM] == _checksum(memoryview(data)[_SUM:])
 
 
 def unpack(data: bytes | None) -> Evidence:
     """Read evidence; what is not valid evidence is none."""
-    if not data or len(data) < _HEAD.size or data[:_SUM] != _checksum(data[_SUM:]):
+    if not data or len(data) < _HEAD.size or not checked(data):
         return NO_EVIDENCE
     version, k, count, found, age = _HEAD.unpack_from(data)
     numbers = k + k * (k + 1) // 2  # the mean, and the upper triangle of the covariance
@@ -140,5 +150,5 @@ def unpack(data: bytes | None) -> Evidence:
     )
 
 
-def _checksum(content: bytes) -> bytes:
+def _checksum(content: bytes | memoryview) -> bytes:
     return mmh3.mmh3_x64_128_digest(content)[:_SUM]

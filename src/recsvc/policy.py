@@ -38,6 +38,7 @@ __all__ = [
     "Candidates",
     "Decision",
     "Draw",
+    "Ids",
     "Plan",
     "Pool",
     "Sample",
@@ -143,6 +144,14 @@ class Candidates:
         self.total = self.cumulative[-1] if self.cumulative else 0.0
         self.packed: bytes | None = None
 
+    def of(self, tracks: Ids) -> "Candidates":
+        """Return as many other tracks with these weights, and what was worked out of those."""
+        other = Candidates.__new__(Candidates)
+        other._ids = tracks
+        other._weights, other.cumulative, other.total = self._weights, self.cumulative, self.total
+        other.packed = None
+        return other
+
     def __len__(self) -> int:
         return len(self.cumulative)
 
@@ -182,14 +191,34 @@ class Draw:
     spare: float
 
 
-@value
 class Pool:
-    """A weighted draw among `candidates`; without `memory` heard tracks stay in it."""
+    """A weighted draw among `candidates`; without `memory` heard tracks stay in it.
 
-    recommender: str
-    candidates: Candidates
-    draw: Draw
-    memory: bool = True
+    As a rule the first pool of a plan answers, so the candidates of others may be given as a
+    function that finds them, and are found when somebody asks.
+    """
+
+    __slots__ = ("_candidates", "draw", "memory", "recommender")
+
+    def __init__(
+        self,
+        recommender: str,
+        candidates: Candidates | Callable[[], Candidates],
+        draw: Draw,
+        memory: bool = True,
+    ) -> None:
+        self.recommender = recommender
+        self.draw = draw
+        self.memory = memory
+        self._candidates = candidates
+
+    @property
+    def candidates(self) -> Candidates:
+        """What may be drawn."""
+        found = self._candidates
+        if not isinstance(found, Candidates):
+            found = self._candidates = found()
+        return found
 
 
 @dataclass(frozen=True, slots=True)

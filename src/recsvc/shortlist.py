@@ -14,13 +14,21 @@ import numpy.typing as npt
 
 from recsvc.taste import Belief, SessionModel
 
-__all__ = ["NO_SHORTLIST", "Heard", "Shortlist", "discounts_of", "shortlist"]
+__all__ = [
+    "MOST_TRACKS",
+    "NO_SHORTLIST",
+    "Heard",
+    "Shortlist",
+    "discounts_by_plays",
+    "discounts_of",
+    "shortlist",
+]
 
 Array = npt.NDArray[Any]
 
 _TRACKS = 1536  # looked at, at least
 _FOR_HEARD = 128  # further ones for each track heard: its artist's others have lost worth, too
-_MOST = 16_384  # looked at, at most
+MOST_TRACKS = 16_384  # looked at, at most
 _OUT = -1.0  # worth less than anything
 _PLAYS = 512  # of one artist in a session that are told apart
 _OLDEST = 0xFFFF
@@ -81,7 +89,7 @@ def shortlist(
     leaves, size, _ = model.vectors.shape
     query = belief.mean.astype(np.float32)
     mood, query[-1] = query[-1], 1.0
-    wanted = min(_TRACKS + _FOR_HEARD * len(heard.places), _MOST)
+    wanted = min(_TRACKS + _FOR_HEARD * len(heard.places), MOST_TRACKS)
     looked = min(leaves, -(-wanted // size))
     nearest = _largest(model.centres @ query, looked)
     nearest.sort()
@@ -110,12 +118,13 @@ def discounts_of(model: SessionModel, plays: Array) -> Array:
 
     Both of one shape, the discounts float32.
     """
-    found: Array = _discounts(model.discount).take(plays, mode="clip")
+    found: Array = discounts_by_plays(model.discount).take(plays, mode="clip")
     return found
 
 
 @lru_cache(maxsize=8)
-def _discounts(discount: float) -> Array:
+def discounts_by_plays(discount: float) -> Array:
+    """Return the discounts of 0, 1, 2 ... plays, as many as are told apart; float32."""
     return np.asarray(discount ** np.arange(_PLAYS), dtype=np.float32)
 
 

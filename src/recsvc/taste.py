@@ -43,7 +43,7 @@ class SessionModel:
     vectors: Array
     """`[leaves, size, k]` float32: the vector of each track, and its offset behind it."""
     centres: Array
-    """`[leaves, k]` float32: the mean of each leaf."""
+    """`[leaves, k]` float32: the mean of each leaf, rounded to eight significant bits."""
     rows: Array
     """`[leaves * size]` int32: the track at each place, -1 at those left over."""
     places: Array

@@ -102,7 +102,7 @@ async def ask(api: httpx.AsyncClient, user: int, track: int, time: float) -> dic
 
 def assert_is_the_best(answer: dict[str, Any], source: Source, evidence: Evidence) -> None:
     """Up to what single precision in the store leaves undecided."""
-    found = forecast(source, evidence, (), 8)
+    found, _ = forecast(source, evidence, (), 8)
     foreseen = dict(zip(found.tracks.tolist(), found.times.tolist(), strict=True))
     assert foreseen[answer["track"]] == pytest.approx(max(foreseen.values()), abs=1e-3)
 
@@ -113,7 +113,7 @@ async def test_a_player_that_does_not_play_what_it_is_served_gets_the_next_best(
     user, out = next(USER), list[int]()
     for track in range(100, 112):
         answer = await ask(api, user, track, 0.6)
-        found = forecast(source, await evidence_of(store, user), out, 8)
+        found, _ = forecast(source, await evidence_of(store, user), out, 8)
         foreseen = dict(zip(found.tracks.tolist(), found.times.tolist(), strict=True))
         assert foreseen[answer["track"]] == pytest.approx(max(foreseen.values()), abs=1e-3)
         assert answer["propensity"] > 0.99

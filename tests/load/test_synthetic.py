@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from recsvc.evidence import NO_EVIDENCE
 from recsvc.packing import pack, unpack
-from recsvc.recommenders.inference import forecast, learn
+from recsvc.recommenders.inference import infer
 from recsvc.recommenders.source import Source
 from tests.load.synthetic import make_table
 
@@ -22,8 +21,7 @@ def test_a_table_is_valid_and_has_rows_as_long_as_can_be(tracks: int) -> None:
 @pytest.mark.parametrize("tracks", [2, 31, 1_000])
 def test_a_session_model_foresees_every_track(tracks: int) -> None:
     source = Source(unpack(pack(make_table(tracks, dimensions=5))), "v1")
-    heard = learn(source, NO_EVIDENCE, 0, 1.0)
-    found = forecast(source, heard, (), tracks)
+    found, _ = infer(source, None, 0, 1.0, (), tracks)
     assert sorted(found.tracks.tolist()) == list(range(1, tracks))
     assert ((found.times > 0.0) & (found.times < 1.0)).all()
 

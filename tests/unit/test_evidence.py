@@ -41,7 +41,7 @@ def session(heard: int) -> Evidence:
     found = NO_EVIDENCE
     for step in range(heard):
         found = learn(SOURCE, found, (step * 7) % 40, step % 5 / 4)
-        found = replace(found, shortlist=forecast(SOURCE, found, (), 8).shortlist)
+        found = found.with_shortlist(forecast(SOURCE, found, (), 8)[1])
     return found
 
 
@@ -116,12 +116,12 @@ def test_evidence_that_another_program_wrote_breaks_nothing(
         assert (np.diag(found.belief.covariance) > 0).all()
     for time in (0.0, 0.5, 1.0):
         kept = learn(SOURCE, replace(found, version=SOURCE.version), 3, time)
-        foreseen = forecast(SOURCE, kept, (), 8)
+        foreseen, listed = forecast(SOURCE, kept, (), 8)
         assert len({*foreseen.tracks.tolist()}) == len(foreseen)
         assert set(foreseen.tracks.tolist()) <= set(range(40))
         assert ((foreseen.times >= 0.0) & (foreseen.times <= 1.0)).all()
-        assert reasons(SOURCE, kept, (), 8) is not None
-        pack(replace(kept, shortlist=foreseen.shortlist))
+        assert reasons(SOURCE, kept, foreseen) is not None
+        pack(kept.with_shortlist(listed))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e30])

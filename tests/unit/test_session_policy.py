@@ -30,6 +30,15 @@ UNKNOWN = 10**12
 Heard = list[tuple[int, float]]
 
 
+@pytest.fixture(params=["compiled", "python"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How it is inferred; what is promised holds both ways."""
+    if request.param == "python":
+        for source in (A, B, MANY):
+            monkeypatch.setattr(source, "native", None)
+    return str(request.param)
+
+
 def heard_of(heard: Heard, source: Source = A) -> Evidence:
     """The evidence after these reports, one by one, through the store each time."""
     found = NO_EVIDENCE
@@ -41,7 +50,23 @@ def heard_of(heard: Heard, source: Source = A) -> Evidence:
 def plan(
     evidence: Evidence = NO_EVIDENCE, *, seed: int = 1, policy: SessionPolicy = POLICY
 ) -> Plan:
-    return policy.recall(A, 1, 3, 0.9, Random(seed), evidence, ())[0]
+    return recall(3, 0.9, evidence, seed=seed, policy=policy)[0]
+
+
+def recall(
+    track: int,
+    time: float,
+    evidence: Evidence = NO_EVIDENCE,
+    out: Sequence[int] = (),
+    *,
+    seed: int = 1,
+    source: Source = A,
+    policy: SessionPolicy = POLICY,
+) -> tuple[Plan, Evidence]:
+    """The plan of a session with this evidence, and the evidence after it."""
+    kept = pack(evidence) if evidence.belief else b""
+    made, kept = policy.recall(source, 1, track, time, Random(seed), kept, out)
+    return made, unpack(kept)
 
 
 def best(made: Plan) -> Pool:
@@ -123,7 +148,7 @@ def test_the_best_come_first_and_what_is_foreseen_is_the_models() -> None:
     plays = np.bincount(table.artist[[7, 10, 13, 2]], minlength=3)
     times *= model.discount ** plays[table.artist]
     times[[7, 10, 13, 2, 20]] = -1.0  # heard, and served
-    found = forecast(A, evidence, (20,), 6)
+    found, _ = forecast(A, evidence, (20,), 6)
     assert found.tracks.tolist() == np.argsort(-times)[:6].tolist()
     assert found.times.tolist() == pytest.approx(np.sort(times)[::-1][:6].tolist())
     discounts = model.discount ** plays[found.tracks % 3]
@@ -135,9 +160,7 @@ def test_nothing_heard_or_just_served_is_offered_until_all_is_heard() -> None:
     heard, served = [3], 38
     for step in range(40):
         time = round(rng.random(), 2)
-        made, kept = POLICY.recall(A, 1, heard[-1], time, Random(step), evidence, (served,))
-        assert kept is not None
-        evidence = unpack(pack(kept))
+        made, evidence = recall(heard[-1], time, evidence, (served,), seed=step)
         offered = best(made).candidates.tracks
         assert len(offered) == min(8, 40 - len({*heard, served}))
         assert not set(offered) & {*heard, served}
@@ -161,11 +184,7 @@ def test_a_shortlist_keeps_up_with_the_session(follows: bool) -> None:
     evidence, heard, looks = NO_EVIDENCE, [3], 0
     out = list[int]()
     for step in range(60):
-        made, kept = POLICY.recall(
-            MANY, 1, heard[-1], (3 + step % 7) / 9, Random(step), evidence, tuple(out)
-        )
-        assert kept is not None
-        evidence = unpack(pack(kept))
+        made, evidence = recall(heard[-1], (3 + step % 7) / 9, evidence, out, source=MANY)
         rows = model.rows[evidence.shortlist.places]
         plays = np.bincount(table.artist[heard], minlength=200)
         assert evidence.shortlist.plays.tolist() == plays[table.artist[rows]].tolist()
@@ -181,11 +200,9 @@ def test_a_shortlist_keeps_up_with_the_session(follows: bool) -> None:
 
 @pytest.mark.parametrize(("time", "age"), [(0.0, 0), (0.29, 0), (0.3, 1), (1.0, 1)])
 def test_after_a_miss_it_is_made_anew(time: float, age: int) -> None:
-    kept = POLICY.recall(MANY, 1, 3, 0.9, Random(1), NO_EVIDENCE, ())[1]
-    assert kept is not None
+    kept = recall(3, 0.9, source=MANY)[1]
     assert kept.shortlist.age == 0
-    kept = POLICY.recall(MANY, 1, 4, time, Random(1), kept, ())[1]
-    assert kept is not None
+    kept = recall(4, time, kept, source=MANY)[1]
     assert kept.shortlist.age == age
 
 
@@ -199,12 +216,10 @@ def test_the_best_of_a_shortlist_is_nearly_the_best_there_is() -> None:
         state = rng.multivariate_normal(start.mean, start.covariance)
         evidence, heard, time = NO_EVIDENCE, [first], 1.0
         for step in range(50):
-            made, kept = POLICY.recall(MANY, 1, heard[-1], time, Random(step), evidence, ())
-            assert kept is not None
-            assert kept.belief is not None
-            evidence = unpack(pack(kept))
+            made, evidence = recall(heard[-1], time, evidence, seed=step, source=MANY)
+            assert evidence.belief is not None
             plays = np.bincount(table.artist[heard], minlength=200)
-            exact = predict(model, kept.belief, model.places)[0]
+            exact = predict(model, evidence.belief, model.places)[0]
             exact = exact * model.discount ** plays[table.artist]
             exact[heard] = 0.0
             track = best(made).candidates.tracks[0]
@@ -215,8 +230,7 @@ def test_the_best_of_a_shortlist_is_nearly_the_best_there_is() -> None:
 
 
 def test_another_model_makes_a_shortlist_of_its_own() -> None:
-    kept = POLICY.recall(A, 1, 9, 0.9, Random(1), NO_EVIDENCE, ())[1]
-    assert kept is not None
+    kept = recall(9, 0.9)[1]
     assert len(kept.shortlist.places) == 39
     assert len(learn(B, kept, 12, 0.9).shortlist.places) == 0
 
@@ -247,8 +261,7 @@ def test_another_model_takes_over_as_if_it_had_been_there_all_along(
     before: Heard, after: Heard
 ) -> None:
     evidence = heard_of(before)
-    made, kept = POLICY.recall(B, 1, *after[0], Random(1), evidence, ())
-    assert kept is not None
+    made, kept = recall(*after[0], evidence, source=B)
     assert kept.version == "b"
     assert_same(kept.belief, heard_of([*before, after[0]], B).belief)
     assert len(best(made).candidates) == 8
@@ -284,8 +297,7 @@ def test_of_a_repeat_nothing_is_learnt() -> None:
 def test_an_unknown_track_says_nothing_and_gets_an_answer() -> None:
     model = A.session_model
     assert model is not None
-    made, kept = POLICY.recall(A, 1, UNKNOWN, 0.9, Random(1), NO_EVIDENCE, ())
-    assert kept is not None
+    made, kept = recall(UNKNOWN, 0.9)
     assert_same(kept.belief, prior(model, None, 0.0))
     assert len(best(made).candidates) == 8
     evidence = heard_of([(6, 0.75), (7, 0.3)])
@@ -307,8 +319,8 @@ def test_a_walk_tells_what_was_known_before_and_after_each_track() -> None:
 
 def test_without_a_session_model_the_others_answer() -> None:
     source = Source(small_table(), "plain")
-    made, kept = POLICY.recall(source, 1, 3, 0.9, Random(1), heard_of([(3, 0.5)]), (4,))
-    assert kept is None
+    made, kept = recall(3, 0.9, heard_of([(3, 0.5)]), (4,), source=source)
+    assert kept is NO_EVIDENCE
     decision = settle(made, SESSION, nothing_heard, 0)
     assert decision is not None
     assert (decision.recommender, decision.fallback) == (CONTEXTUAL, True)
@@ -316,6 +328,6 @@ def test_without_a_session_model_the_others_answer() -> None:
 
 
 def test_an_empty_table_offers_nothing() -> None:
-    made, kept = POLICY.recall(Source(empty(), "none"), 1, 3, 0.9, Random(1), NO_EVIDENCE, (4,))
-    assert kept is None
+    made, kept = recall(3, 0.9, out=(4,), source=Source(empty(), "none"))
+    assert kept is NO_EVIDENCE
     assert settle(made, None, nothing_heard, 0) is None

@@ -6,36 +6,41 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsvc.evidence import Evidence
+from recsvc.evidence import Evidence, pack, unpack
+from recsvc.policy import Ids
+from recsvc.recommenders.forecast import Forecast
 from recsvc.recommenders.source import Source
 from recsvc.shortlist import NO_SHORTLIST, Heard, Shortlist, discounts_of, shortlist
 from recsvc.table import Array
 from recsvc.taste import Belief, SessionModel, predict, prior, update
 
-__all__ = ["Forecast", "Step", "believe", "forecast", "learn", "walk"]
+__all__ = ["Step", "believe", "forecast", "infer", "learn", "walk"]
 
 _MISS = 0.3  # heard for less, a track was not to the session's taste
 _SPARE = 96  # tracks of a shortlist beyond those that are offered
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Forecast:
-    """What is expected of the best candidates, the best first; all arrays are `[m]`.
+def infer(
+    source: Source,
+    data: bytes | None,
+    track: int,
+    time: float,
+    served: Sequence[int] | Ids,
+    count: int,
+) -> tuple[Forecast, bytes]:
+    """Learn from one more report of a session, and foresee the `count` best for it.
 
-    `times` are what will be heard. They are `discounts` (for repeats of the artist) times the
-    mean of the logistic of a Gaussian, whose mean is `logits` and whose standard deviation
-    `deviations`. They are the best of `shortlist`.
+    `data` is the evidence that the session kept, and what it is to keep now is returned. `served`
+    are tracks that went out, the latest last, and are not to go out again.
     """
-
-    tracks: Array
-    times: Array
-    discounts: Array
-    logits: Array
-    deviations: Array
-    shortlist: Shortlist
-
-    def __len__(self) -> int:
-        return len(self.tracks)
+    out = np.asarray(served, dtype=np.int64)
+    if source.native is not None:
+        found = source.native.infer(data, track, time, out, count)
+        if found is not None:
+            return found
+    known = learn(source, unpack(data), track, time)
+    foreseen, listed = forecast(source, known, out.tolist(), count)
+    return foreseen, pack(known.with_shortlist(listed))
 
 
 def learn(source: Source, evidence: Evidence, track: int, time: float) -> Evidence:
@@ -117,11 +122,13 @@ def walk(source: Source, evidence: Evidence) -> Iterator[Step]:
         known.add(row)
 
 
-def forecast(source: Source, evidence: Evidence, served: Sequence[int], count: int) -> Forecast:
-    """Foresee the `count` unheard tracks of most predicted time.
+def forecast(
+    source: Source, evidence: Evidence, served: Sequence[int], count: int
+) -> tuple[Forecast, Shortlist]:
+    """Foresee the `count` unheard tracks of most predicted time, `served` ones left out.
 
-    `served` are tracks that went out, the latest last, and are not to go out again. The best
-    are taken from a shortlist, which is made anew when the belief has moved on.
+    They are taken from a shortlist, which is made anew when the belief has moved on; the one
+    that they were taken from is returned too.
     """
     model, table = _model(source), source.table
     belief = evidence.belief or prior(model, None, 0.0)
@@ -134,14 +141,9 @@ def forecast(source: Source, evidence: Evidence, served: Sequence[int], count: i
     times, logits, deviations = predict(model, belief, found.places)
     times *= discounts
     best = (-times).argsort(kind="stable")[:count]
-    return Forecast(
-        table.tracks.take(model.rows.take(found.places[best])),
-        times[best],
-        discounts[best],
-        logits[best],
-        deviations[best],
-        found,
-    )
+    tracks = table.tracks.take(model.rows.take(found.places[best]))
+    numbers = np.stack((times, discounts, logits, deviations)).take(best, axis=1)
+    return Forecast(tracks, numbers), found
 
 
 def _look(

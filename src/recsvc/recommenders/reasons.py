@@ -1,12 +1,12 @@
 """Why `session` would answer as it would: what moved its belief, and what it expects."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from recsvc.evidence import Evidence
-from recsvc.recommenders.inference import Forecast, forecast, walk
+from recsvc.recommenders.forecast import Forecast
+from recsvc.recommenders.inference import walk
 from recsvc.recommenders.source import Source
 from recsvc.table import Array
 from recsvc.taste import Belief, SessionModel, predict
@@ -54,14 +54,14 @@ class Reasons:
     """What is expected of a track that is neither to the session's taste nor against it."""
 
 
-def reasons(
-    source: Source, evidence: Evidence, served: Sequence[int], count: int
-) -> Reasons | None:
-    """Account for what `session` would answer; None without a session model."""
+def reasons(source: Source, evidence: Evidence, found: Forecast) -> Reasons | None:
+    """Account for what `session` would answer, `found` being what is foreseen of the best.
+
+    None without a session model, or without evidence of it.
+    """
     model = source.session_model
     if model is None or evidence.belief is None:
         return None
-    found = forecast(source, evidence, served, count)
     best = source.table.index(int(found.tracks[0])) if len(found) else None
     return Reasons(
         heard=[] if best is None else _influences(source, model, evidence, best),

@@ -1,22 +1,21 @@
 """The policy `session`: what the session is after is inferred, and the best of it is served."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from random import Random
 
 import numpy as np
 
-from recsvc.evidence import NO_EVIDENCE, Evidence
-from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Candidates, Plan, Pool, draw
-from recsvc.recommenders.inference import forecast, learn
+from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Candidates, Ids, Plan, Pool, draw
+from recsvc.recommenders.inference import infer
 from recsvc.recommenders.source import NOTHING, Source
-from recsvc.table import Array
 
 __all__ = ["SESSION", "SessionPolicy"]
 
 SESSION = "session"
 
 _LEAST_EXPLORATION = 1e-9
+_IN_TURN: dict[str | None, tuple[int, ...]] = {None: (0, 1, 2, 3)}
 
 
 class SessionPolicy:
@@ -35,7 +34,7 @@ class SessionPolicy:
 
     def plan(self, source: Source, user: int, track: int, time: float, rng: Random) -> Plan:
         """Plan the answer in a session of which nothing is known."""
-        return self.recall(source, user, track, time, rng, NO_EVIDENCE, ())[0]
+        return self.recall(source, user, track, time, rng, b"", ())[0]
 
     def recall(
         self,
@@ -44,38 +43,33 @@ class SessionPolicy:
         track: int,
         time: float,
         rng: Random,
-        evidence: Evidence,
-        served: Sequence[int],
-    ) -> tuple[Plan, Evidence | None]:
+        evidence: bytes,
+        served: Sequence[int] | Ids,
+    ) -> tuple[Plan, bytes]:
         """Plan the answer from what the session has heard before this report.
 
         `served` are tracks that went out, the latest last, and are not to go out again. Also
-        returns the evidence to keep, this report included; None without a session model.
+        returns the evidence to keep, this report included; none without a session model.
         """
-        best, kept = NOTHING, None
+        best, kept = NOTHING, b""
         if source.session_model is not None:
-            known = learn(source, evidence, track, time)
-            found = forecast(source, known, served, self.candidates)
-            kept = known.with_shortlist(found.shortlist)
-            best = Candidates(found.tracks, _greedy(len(found), self.exploration))
-        offers = (
-            (SESSION, best),
-            (CONTEXTUAL, source.neighbours(track)),
-            (PERSONAL, source.personal(user)),
-            (POPULAR, source.popular),
-        )
+            found, kept = infer(source, evidence, track, time, served, self.candidates)
+            best = _greedy(len(found), self.exploration).of(found.tracks)
         made = draw(rng)
-        pools = tuple(Pool(name, found, made) for name, found in offers)
-        return Plan(pools, {None: tuple(range(len(pools)))}), kept
+        pools = (
+            Pool(SESSION, best, made),
+            Pool(CONTEXTUAL, partial(source.neighbours, track), made),
+            Pool(PERSONAL, partial(source.personal, user), made),
+            Pool(POPULAR, source.popular, made),
+        )
+        return Plan(pools, _IN_TURN), kept
 
 
 @lru_cache(maxsize=64)
-def _greedy(count: int, exploration: float) -> Array:
-    """Weigh candidates, the best first: the draw's probabilities."""
-    if count == 0:
-        return np.zeros(0)
+def _greedy(count: int, exploration: float) -> Candidates:
+    """Weigh so many candidates, the best first: the draw's probabilities."""
     # Not zero: the best may turn out to be heard, and then the others are drawn from.
     share = max(exploration, _LEAST_EXPLORATION)
-    weights = np.full(count, share / count)
-    weights[0] += 1.0 - share
-    return weights
+    weights = np.full(count, share / max(count, 1))
+    weights[:1] += 1.0 - share
+    return Candidates(range(count), weights)

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from recsvc.policy import Candidates
+from recsvc.recommenders.native import Native, library
 from recsvc.table import Array, Row, Table
 from recsvc.taste import SessionModel
 
@@ -22,15 +23,16 @@ class Source:
     """The candidates that a table offers.
 
     `version` names the table in answers and events. All lists are empty for a track or a
-    listener that the table does not know.
+    listener that the table does not know. Without `compiled` the compiled code is not used.
     """
 
-    def __init__(self, table: Table, version: str) -> None:
+    def __init__(self, table: Table, version: str, *, compiled: bool = True) -> None:
         self.table = table
         self.version = version
         self.popular = self._weighted(table.popular_row())
         self.session_model = session_model(table.session) if table.session else None
         self.session_artists = _artists(self.session_model, table.artist)
+        self.native = self._native() if compiled else None
         # Makers of lists, each with a memory of its own: asking again costs a look-up.
         self.neighbours = lru_cache(maxsize=_KEPT)(self._neighbours)
         self.neighbours_evenly = lru_cache(maxsize=_KEPT)(self._neighbours_evenly)
@@ -63,6 +65,12 @@ class Source:
         """Never again use the personal lists of listeners who asked to be forgotten."""
         self._withheld.update(users)
         self.personal.cache_clear()
+
+    def _native(self) -> Native | None:
+        model, found = self.session_model, library()
+        if model is None or found is None:
+            return None
+        return Native.of(found, model, self.table, self.session_artists, self.version)
 
     def _neighbours(self, track: int) -> Candidates:
         """The weighted neighbours of the table."""
@@ -117,10 +125,16 @@ def _artists(model: SessionModel | None, artist: Array) -> Array:
     return np.asarray(artist[model.rows].reshape(model.vectors.shape[:2]))
 
 
+def _rounded(numbers: Array) -> Array:
+    """Round float32 to the eight significant bits of bfloat16, of which half is to be read."""
+    bits = numbers.astype(np.float32).view(np.uint32)
+    return ((bits + 0x8000) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
 def session_model(arrays: Mapping[str, Array]) -> SessionModel:
     """Return a session model, its arrays in shape, from those of a table by their names."""
     k = math.isqrt(len(arrays["session_opening"]))
-    centres = arrays["session_centres"].reshape(-1, k)
+    centres = _rounded(arrays["session_centres"]).reshape(-1, k)
     noise, discount = arrays["session_constants"].tolist()
     return SessionModel(
         vectors=arrays["session_vectors"].reshape(len(centres), -1, k),

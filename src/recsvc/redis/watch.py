@@ -188,3 +188,5 @@ class TableWatch:
         self.loaded = Loaded(source, manifest, time.time())
         self._swapped(self.loaded)
         _log.info("table %s is in service: %s", manifest.version, manifest.counts)
+        if source.session_model is not None and source.native is None:
+            _log.info("the policy session answers without its compiled part: docs/performance.md")

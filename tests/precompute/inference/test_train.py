@@ -48,11 +48,12 @@ def test_the_arrays_are_those_of_a_valid_table(trained: Trained) -> None:
     model = session_model(table.session)
     assert model.vectors.shape == (13, 8, 4)  # 100 tracks, 8 a leaf
     assert model.discount == pytest.approx(0.8, abs=0.05)
-    for leaf, centre, rows in zip(
-        model.vectors, model.centres, model.rows.reshape(13, 8), strict=True
-    ):
+    centres = trained.arrays["session_centres"].reshape(13, 4)
+    for leaf, centre, rows in zip(model.vectors, centres, model.rows.reshape(13, 8), strict=True):
         np.testing.assert_allclose(leaf[rows >= 0].mean(axis=0), centre, atol=1e-6)
         assert (leaf[rows < 0] == 0.0).all()
+    np.testing.assert_allclose(model.centres, centres, rtol=2.0**-8)
+    assert (model.centres.view(np.uint32) & 0xFFFF == 0).all()  # of which half is read
 
 
 def test_its_quality_is_that_of_sessions_it_had_not_seen(trained: Trained) -> None:

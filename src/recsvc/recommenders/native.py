@@ -1,0 +1,163 @@
+"""`inference` as compiled code, where the install could compile it: a fifth of the time.
+
+`inference.c` is reached by ctypes, so it takes a C compiler to install and nothing else, and
+one library serves every Python. Without it, or for a call that it leaves, the Python answers.
+"""
+
+import ctypes
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsvc.evidence import MOST_HEARD, checked, signed
+from recsvc.policy import Ids
+from recsvc.recommenders.forecast import Forecast
+from recsvc.shortlist import MOST_TRACKS, discounts_by_plays
+from recsvc.table import Array, Table
+from recsvc.taste import SessionModel
+
+__all__ = ["Native", "declared", "library"]
+
+_LIBRARY = Path(__file__).with_name("_inference.so")
+_INTERFACE = 1
+_MOST = 4096  # tracks of a shortlist, and that went out: where there are more, the Python answers
+_VERSION = 16  # bytes of a table's version
+_LANES = 16  # vectors that are multiplied at once
+_CHECKSUM = 8  # bytes, which are ours to fill in
+
+_SIZES = ("n", "leaves", "size", "k")
+_KNOWN = {
+    "ids": np.int64,
+    "artist": np.int32,
+    "place": np.int32,
+    "row_at": np.int32,
+    "artist_at": np.int32,
+    "vectors": np.float32,
+    "centres": np.uint16,
+    "opening": np.float64,
+    "spread": np.float64,
+    "discounts": np.float32,
+}
+_WORK = {
+    "plays": np.uint16,
+    "worth": np.float32,
+    "keys": np.int32,
+    "chosen": np.int32,
+    "leaf": np.int32,
+    "gone": np.int32,
+}
+
+
+class _Model(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in _SIZES),
+        *((name, ctypes.c_void_p) for name in (*_KNOWN, *_WORK)),
+        ("noise", ctypes.c_double),
+        ("discount", ctypes.c_double),
+        ("version", ctypes.c_char * _VERSION),
+    )
+
+
+@cache
+def library() -> Any:
+    """Return the compiled code; None where there is none, or it is not of this release."""
+    if sys.byteorder != "little":
+        return None
+    try:
+        found = ctypes.PyDLL(str(_LIBRARY))  # keeps the interpreter's lock: calls are short
+        return declared(found) if found.interface() == _INTERFACE else None
+    except (OSError, AttributeError):
+        return None
+
+
+def declared(found: Any) -> Any:
+    """Return a library that knows what its function is called with."""
+    integer, pointer = ctypes.c_int64, ctypes.c_void_p
+    found.infer.restype = integer
+    found.infer.argtypes = [
+        pointer, ctypes.c_char_p, integer, integer, ctypes.c_double, ctypes.c_char_p,
+        integer, integer, pointer, pointer, pointer, pointer,
+    ]  # fmt: skip
+    return found
+
+
+def _in_lanes(vectors: Array) -> Array:
+    """Return vectors `[n, k]` as `[n / lanes, k, lanes]`, what is left over being zero."""
+    n, k = vectors.shape
+    padded = np.zeros((-(-n // _LANES) * _LANES, k), vectors.dtype)
+    padded[:n] = vectors
+    return padded.reshape(-1, _LANES, k).swapaxes(1, 2)
+
+
+class Native:
+    """The inference of one table's session model. Not to be shared by threads."""
+
+    def __init__(self, infer: Any, model: _Model, arrays: dict[str, Array]) -> None:
+        self._infer = infer
+        self._model = model
+        self._arrays = arrays  # what the model points to
+        numbers = model.k + model.k * (model.k + 1) // 2
+        self._kept = memoryview(bytearray(32 + 9 * MOST_HEARD + 4 * numbers + 6 * _MOST))
+        self._tracks = np.empty(_MOST, dtype=np.int64)
+        self._numbers = np.empty(4 * _MOST, dtype=np.float32)
+        self._found = ctypes.c_int64()
+        self._at_model = ctypes.addressof(model)
+        self._to = (
+            ctypes.addressof(ctypes.c_char.from_buffer(self._kept)),
+            self._tracks.ctypes.data,
+            self._numbers.ctypes.data,
+            ctypes.addressof(self._found),
+        )
+
+    @classmethod
+    def of(
+        cls, found: Any, model: SessionModel, table: Table, artists: Array, version: str
+    ) -> "Native | None":
+        """Return the inference of `model`, one of `table`; None where it cannot be had.
+
+        `found` is the `library`, `artists` are those of the tracks at the model's places.
+        """
+        named = version.encode()
+        if len(named) > _VERSION:
+            return None
+        known: dict[str, Array] = {
+            "ids": table.tracks,
+            "artist": table.artist,
+            "place": model.places,
+            "row_at": model.rows,
+            "artist_at": artists,
+            "vectors": model.vectors,
+            "centres": _in_lanes(model.centres.view(np.uint32) >> 16),  # of which that is all
+            "opening": model.opening,
+            "spread": model.spread,
+            "discounts": discounts_by_plays(model.discount),
+        }
+        leaves, size, k = model.vectors.shape
+        room = max(leaves + _LANES, MOST_TRACKS + size, _MOST + MOST_HEARD)
+        arrays = {
+            **{name: np.ascontiguousarray(known[name], dtype) for name, dtype in _KNOWN.items()},
+            **{name: np.zeros(room, dtype) for name, dtype in _WORK.items()},
+            "plays": np.zeros(len(table.artist_name_offsets) - 1, _WORK["plays"]),
+        }
+        pointers = (array.ctypes.data for array in arrays.values())
+        numbers = (model.noise, model.discount, named)
+        return cls(found.infer, _Model(len(table), leaves, size, k, *pointers, *numbers), arrays)
+
+    def infer(
+        self, data: bytes | None, track: int, time: float, out: Ids, count: int
+    ) -> tuple[Forecast, bytes] | None:
+        """Do what `inference.infer` does; None when it is not the usual call."""
+        if not data or not checked(data):
+            data = b""
+        size = self._infer(
+            self._at_model, data, len(data), track, time, out.tobytes(), len(out), count, *self._to
+        )
+        if size < 0:
+            return None
+        found = self._found.value
+        numbers = self._numbers[: 4 * found].copy().reshape(4, found)
+        told = Forecast(self._tracks[:found].copy(), numbers)
+        return told, signed(self._kept[_CHECKSUM:size])
