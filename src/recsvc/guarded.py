@@ -145,7 +145,8 @@ class GuardedSessions(Outages):
 
     async def recall(self, user: int) -> Recalled:
         """Return what a policy that infers needs of a listener's session."""
-        await self._caught_up(user)
+        if self.memory.pending(self.memory.place(user, self._clock())):
+            await self._caught_up(user)
         return await self._ask(self.store.recall, user)
 
     async def heard(self, user: int, tracks: Sequence[int]) -> list[bool]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from recsvc.ids import fresh_id
-from recsvc.policy import Plan
+from recsvc.policy import Ids, Plan
 from recsvc.values import value
 
 __all__ = [
@@ -154,12 +154,14 @@ class Recalled:
     position: int
     served: int | None
     evidence: bytes
-    heard: Sequence[int] = ()
+    heard: Sequence[int] | Ids = ()
 
     @property
-    def out(self) -> Sequence[int]:
+    def out(self) -> Sequence[int] | Ids:
         """Tracks that went out, for not every player plays, and reports, what it was served."""
-        return self.heard or (() if self.served is None else (self.served,))
+        if len(self.heard):
+            return self.heard
+        return () if self.served is None else (self.served,)
 
 
 NOT_RECALLED = Recalled(0, None, b"")

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import orjson
 
-from recsvc.policy import CONTEXTUAL, PERSONAL, Candidates, Pool
+from recsvc.policy import CONTEXTUAL, PERSONAL, Candidates, Ids, Pool
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import word, words
 from recsvc.session import Claim, Claimed, Exhausted, Moved, idempotency_field
 
-__all__ = ["ClaimWriter", "outcome", "pack_tracks", "unpack_tracks"]
+__all__ = ["ClaimWriter", "outcome", "pack_tracks", "packed_tracks", "unpack_tracks"]
 
 _KEYS, _LIMITS, _SCALARS, _POOL = 6, 3, 21, 3
+_INT64 = np.dtype("<i8")
 _TRACK = struct.Struct("<q").pack
 _DRAW = struct.Struct("<id").pack
 _MOST_FORMS = 1024
@@ -30,8 +31,7 @@ _USUAL = (
     b"$1\r\n%d\r\n$13\r\n%013d\r\n$13\r\n%013d\r\n$8\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
     b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 )
-_NONE_OF_THESE = (None, None, None, b"")
-_NOTHING_RARE = words(b"", b"", b"", b"", b"")
+_RARE = b"$%d\r\n%b\r\n" + words(b"", b"", b"") + b"$%d\r\n%b\r\n"
 
 Routes = tuple[tuple[str | None, tuple[int, ...]], ...]
 
@@ -144,16 +144,17 @@ def _name_word(recommender: str) -> bytes:
 
 def _rare_words(claim: Claim) -> bytes:
     """Write what most claims are without: expected, recount, field, answer, evidence."""
-    report = claim.report
-    if (claim.position, claim.recount, report.key, claim.evidence) == _NONE_OF_THESE:
-        return _NOTHING_RARE
+    report, evidence = claim.report, claim.evidence
+    expected = b"" if claim.position is None else b"%d" % claim.position
+    if claim.recount is None and report.key is None:
+        return _RARE % (len(expected), expected, len(evidence), evidence)
     field = idempotency_field("next", report)
     return words(
-        "" if claim.position is None else claim.position,
+        expected,
         "" if claim.recount is None else claim.recount,
         field,
         f"{claim.policy} {claim.table_version} {report.request_id}" if field else "",
-        claim.evidence,
+        evidence,
     )
 
 
@@ -167,12 +168,17 @@ def _pack(candidates: Candidates) -> bytes:
 
 def pack_tracks(tracks: Sequence[int]) -> bytes:
     """Write ids as the scripts know them, 8 bytes each."""
-    return np.asarray(tracks, dtype="<i8").tobytes()
+    return np.asarray(tracks, _INT64).tobytes()
+
+
+def packed_tracks(packed: bytes) -> Ids:
+    """Read such ids, where they are."""
+    return np.frombuffer(packed, _INT64)
 
 
 def unpack_tracks(packed: bytes) -> list[int]:
     """Read such ids."""
-    found: list[int] = np.frombuffer(packed, dtype="<i8").tolist()
+    found: list[int] = packed_tracks(packed).tolist()
     return found
 
 

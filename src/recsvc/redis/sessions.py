@@ -9,9 +9,9 @@ import orjson
 
 from recsvc.errors import StoreUnavailableError
 from recsvc.redis.caller import Caller
-from recsvc.redis.claims import ClaimWriter, outcome, pack_tracks, unpack_tracks
+from recsvc.redis.claims import ClaimWriter, outcome, pack_tracks, packed_tracks, unpack_tracks
 from recsvc.redis.keys import Keys
-from recsvc.redis.resp import command
+from recsvc.redis.resp import command, framed, word, words
 from recsvc.redis.script import Script
 from recsvc.redis.state import read_progress, read_state
 from recsvc.session import (
@@ -30,6 +30,7 @@ from recsvc.session import (
 __all__ = ["RedisSessions"]
 
 _TOGETHER = 10  # claims in one call of the script, which nothing else can interrupt
+_RECALL = framed(5, words("HMGET") + b"%b" + words("state", "evidence", "heard"))
 _PAGE = 10_000  # tracks in one reply; whoever shares the connection waits for it
 
 
@@ -132,12 +133,10 @@ class RedisSessions:
 
     async def recall(self, user: int) -> Recalled:
         """Return what a policy that infers needs of a listener's session."""
-        key = self.keys.session(user)
-        written, evidence, heard = await self.caller.call(
-            command("HMGET", key, "state", "evidence", "heard")
-        )
+        key = word(self.keys.session(user))
+        written, evidence, heard = await self.caller.call(_RECALL % key)
         position, served = read_progress(written) or (0, None)
-        return Recalled(position, served, evidence or b"", unpack_tracks(heard or b""))
+        return Recalled(position, served, evidence or b"", packed_tracks(heard or b""))
 
     async def heard(self, user: int, tracks: Sequence[int]) -> list[bool]:
         """Tell which of some tracks the session has heard."""
