@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from recsvc.errors import SpoolFullError
-from recsvc.spool import Entry, SpoolFile, first_number, read_records
+from recsvc.mapped import MappedFile
+from recsvc.spool import Entry, first_number, read_records
 
 __all__ = ["Journal", "read_journal"]
 
@@ -31,7 +32,7 @@ class Journal:
         self.failed = 0
         self._clock = clock
         self._turned = clock()
-        self._now, self._before = (SpoolFile(directory / name, most) for name in _FILES)
+        self._now, self._before = (MappedFile(directory / name, most) for name in _FILES)
 
     def append(self, payload: bytes) -> None:
         """Add a record, forgetting those that are old enough."""
@@ -47,7 +48,7 @@ class Journal:
             self.failed += 1
 
     def append_all(self, payloads: Sequence[bytes]) -> None:
-        """Add records that came together, with one call of the system."""
+        """Add records that came together."""
         try:
             if self._now.size and self._clock() - self._turned > self.keep:
                 self._turn()

@@ -100,17 +100,6 @@ class SpoolFile:
         self.size += len(data)
         self.next += len(payloads)
 
-    def add(self, payload: bytes) -> None:
-        """Add one record, as `append` does but in less time."""
-        data = frame(self.next, payload)
-        if self.size + len(data) > self.most:
-            raise SpoolFullError(f"{self.path.name} may have at most {self.most} bytes")
-        if os.write(self._file, data) != len(data):
-            self._cut(self.size)
-            raise OSError("a record was written in part")
-        self.size += len(data)
-        self.next += 1
-
     def sync(self) -> None:
         """Return when everything appended is on disk."""
         os.fdatasync(self._file)

@@ -48,13 +48,13 @@ def test_it_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_is_counted(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, keep=5.0, most=10_000, clock=Clock())
+    journal = Journal(tmp_path, keep=5.0, most=10_000_000, clock=Clock())
     journal.append(b"one")
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30, limit[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
     try:
-        journal.append(b"x" * 100)
+        journal.append(b"x" * 300_000)  # more than there is room for so far
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, handler)
