@@ -1,10 +1,9 @@
 /* What a session is after, and what is foreseen of it: one call of `infer` in `inference.py`.
 
    The Python beside this is the reference, and says why; this does the same steps in the same
-   order for the usual call, a tenth of the time a call of numpy for each of them takes. What is
-   not usual (evidence of another model, or none that can be read) is left to the Python.
-   No state is kept, nothing is trusted of the evidence, everything of the model: a table was
-   checked when it was loaded. Tests hold the two together. */
+   order for the usual call. What is not usual (evidence of another model, more tracks than there
+   is room for) is left to the Python. No state is kept, nothing is trusted of the evidence,
+   everything of the model: a table was checked when it was loaded. Tests hold the two together. */
 
 #include <limits.h>
 #include <math.h>
@@ -15,7 +14,7 @@
 #define INTERFACE 1 /* between this and `native.py`; to be changed with what they exchange */
 
 /* What takes most of the time is compiled once for each kind of processor. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12
 #define FAST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define FAST
