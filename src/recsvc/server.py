@@ -98,18 +98,27 @@ class _Workers(Multiprocess):
 
     def init_processes(self) -> None:
         """Start all workers."""
-        with _deaf_to_interrupts():
+        with self._starting():
             super().init_processes()
 
     def keep_subprocess_alive(self) -> None:
         """Replace the workers that have died."""
-        with _deaf_to_interrupts():
+        with self._starting():
             super().keep_subprocess_alive()
 
     def handle_signals(self) -> None:
         """Do what signals ask for; some of them start workers."""
-        with _deaf_to_interrupts():
+        with self._starting():
             super().handle_signals()
+
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        with _deaf_to_interrupts():
+            yield
+        for process in self.processes:
+            # The worker's end of the pipe by which it is asked whether it lives. As long as it is
+            # open here too, one that is killed when it has just been asked is waited for 5 s.
+            process.child_conn.close()
 
 
 @contextmanager

@@ -204,6 +204,21 @@ def _started(logs: IO[bytes], times: int) -> bool:
     return Path(logs.name).read_bytes().count(b"Application startup complete") >= times
 
 
+async def test_a_worker_is_killed_that_has_just_been_asked_whether_it_lives() -> None:
+    """It has 5 s to answer, and nobody is to wait for these."""
+    with (
+        home() as directory,
+        (directory / "log.txt").open("w+b") as logs,
+        serve(directory, workers=2, log_level="info", stderr=logs) as served,
+    ):
+        await until(partial(_started, logs, 2))
+        worker = workers_of(served.process.pid)[0]
+        os.kill(worker, signal.SIGSTOP)
+        await asyncio.sleep(0.7)  # it is asked every half second
+        os.kill(worker, signal.SIGKILL)
+        assert await until(partial(_started, logs, 3)) < 4.8
+
+
 async def test_a_worker_is_killed(report: Report) -> None:
     await _workers(report, 1)
 

@@ -1,6 +1,5 @@
 """Records written by way of mapped memory: read by others at any time, safe from a kill."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -97,7 +96,7 @@ def test_what_was_added_before_a_kill_is_there_after_it(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path; from recsvc.mapped import MappedFile\n"
         "file = MappedFile(Path(sys.argv[1]), 1 << 24)\n"
-        f"for number in range(5000): file.add(b'%d' % number * 50)\n"
+        "for number in range(5000): file.add(b'%d' % number * 50)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     path = tmp_path / "recent"
@@ -105,4 +104,4 @@ def test_what_was_added_before_a_kill_is_there_after_it(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     assert payloads(path) == [b"%d" % number * 50 for number in range(5000)]
     assert path.stat().st_size > _LARGE
-    assert os.stat(path).st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == 0o600
