@@ -44,7 +44,8 @@ def test_what_was_added_is_read_back_with_its_numbers_while_it_is_in_use(tmp_pat
 def test_records_of_any_length_follow_one_another(
     batches: list[list[int]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    file, written = MappedFile(tmp_path_factory.mktemp("mapped") / "recent", 1 << 24), []
+    file = MappedFile(tmp_path_factory.mktemp("mapped") / "recent", 1 << 24)
+    written = list[bytes]()
     for sizes in batches:
         records = [bytes([1 + len(written) % 250]) * size for size in sizes]
         file.append(records)
