@@ -1,4 +1,4 @@
-"""`inference` as compiled code, where the install could compile it: a fifth of the time.
+"""`inference` as compiled code, where the install could compile it: a quarter of the time.
 
 `inference.c` is reached by ctypes, so it takes a C compiler to install and nothing else, and
 one library serves every Python. Without it, or for a call that it leaves, the Python answers.
