@@ -5,10 +5,8 @@
    is room for) is left to the Python. No state is kept, nothing is trusted of the evidence,
    everything of the model: a table was checked when it was loaded. Tests hold the two together. */
 
-#include <limits.h>
 #include <math.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define INTERFACE 1 /* between this and `native.py`; to be changed with what they exchange */
@@ -82,11 +80,10 @@ typedef struct {
 
 static int64_t numbers_of(int64_t k) { return k + k * (k + 1) / 2; }
 
-static void *take(void *to, const uint8_t **from, size_t size)
+static void take(void *to, const uint8_t **from, size_t size)
 {
     memcpy(to, *from, size);
     *from += size;
-    return to;
 }
 
 static void put(uint8_t **to, const void *from, size_t size)
@@ -369,7 +366,8 @@ static int64_t largest(const float *values, int64_t n, int64_t count, int32_t *k
 
 /* Note in `gone` the places that are out of the question, and in the model's `plays` the artists
    heard; returns how many places. */
-static int64_t note_heard(const Model *m, const Evidence *e, const int64_t *out, int64_t outs, int32_t *gone)
+static int64_t note_heard(const Model *m, const Evidence *e, const int64_t *out, int64_t outs,
+                          int32_t *gone)
 {
     int64_t known = 0;
     for (int64_t i = 0; i < e->heard; i++) {
@@ -408,7 +406,8 @@ static float discounted(float logit, float discount)
 
 /* Say what each track of the leaves `leaf` is worth, end to end: the logit of its time, for that
    takes an exponential only where the artist was played. */
-static void appraise(const Model *m, const Evidence *e, const float *query, const int32_t *leaf, int64_t looked)
+static void appraise(const Model *m, const Evidence *e, const float *query, const int32_t *leaf,
+                     int64_t looked)
 {
     int64_t k = m->k, size = m->size;
     float *worth = m->worth;
@@ -430,7 +429,8 @@ static void appraise(const Model *m, const Evidence *e, const float *query, cons
 }
 
 /* Strike places out of what was appraised. */
-static void strike(const Model *m, const int32_t *gone, int64_t count, const int32_t *leaf, int64_t looked)
+static void strike(const Model *m, const int32_t *gone, int64_t count, const int32_t *leaf,
+                   int64_t looked)
 {
     for (int64_t i = 0; i < count; i++) {
         int64_t low = 0, high = looked, in = gone[i] / m->size;
@@ -476,7 +476,8 @@ static void look(const Model *m, Evidence *e, const int64_t *out, int64_t outs, 
 /* Foreseeing --------------------------------------------------------------------------------- */
 
 /* Say what is expected of `LANES` tracks: the mean and the variance of the logit. */
-FAST static void predict(const Model *m, const Evidence *e, const uint32_t *places, float *logits, float *variances)
+FAST static void predict(const Model *m, const Evidence *e, const uint32_t *places, float *logits,
+                         float *variances)
 {
     int64_t k = m->k;
     Lanes x[MOST_DIMENSIONS], mean = {0}, variance = {0};
@@ -501,7 +502,8 @@ FAST static void predict(const Model *m, const Evidence *e, const uint32_t *plac
 
 /* Rank the shortlist by expected time; returns how many of the best `tracks` are told, and in
    `numbers` `[4, found]` their times, discounts, logits and deviations. */
-static int64_t rank(const Model *m, const Evidence *e, int64_t count, int64_t *tracks, float *numbers)
+static int64_t rank(const Model *m, const Evidence *e, int64_t count, int64_t *tracks,
+                    float *numbers)
 {
     float times[MOST_LISTED], logits[MOST_LISTED + LANES], variances[MOST_LISTED + LANES];
     int32_t keys[MOST_LISTED], chosen[MOST_LISTED];
@@ -542,10 +544,12 @@ EXPORTED int interface(void) { return INTERFACE; }
 /* Learn from one more report, and foresee the `count` best; see `inference.infer`.
 
    `data` of `size` bytes is the evidence, none for a new session; its checksum is the caller's
-   matter, as is that of `kept`, which has room for the longest there is. Returns the size of what
-   is in `kept`, and how many are `told`; NOT_USUAL when the Python is to be asked. */
-EXPORTED int64_t infer(const Model *m, const uint8_t *data, int64_t size, int64_t track, double time, const int64_t *out,
-              int64_t outs, int64_t count, uint8_t *kept, int64_t *tracks, float *numbers, int64_t *found)
+   matter, as is that of `kept`, which has room for the longest there is. `out` are the tracks that
+   went out, the latest last. Returns the size of what is in `kept`, with the `found` best in `tracks`
+   and `numbers` (see `rank`); NOT_USUAL when the Python is to be asked. */
+EXPORTED int64_t infer(const Model *m, const uint8_t *data, int64_t size, int64_t track, double time,
+                       const int64_t *out, int64_t outs, int64_t count, uint8_t *kept, int64_t *tracks,
+                       float *numbers, int64_t *found)
 {
     float belief[MOST_DIMENSIONS + MOST_DIMENSIONS * (MOST_DIMENSIONS + 1) / 2];
     Evidence e;
