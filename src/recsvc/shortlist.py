@@ -77,6 +77,7 @@ class Shortlist:
 NO_SHORTLIST = Shortlist(np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint16), 0)
 
 
+@np.errstate(invalid="ignore")
 def shortlist(
     model: SessionModel, belief: Belief, artists: Array, heard: Heard, count: int
 ) -> Shortlist:

@@ -12,6 +12,10 @@ for 0.00) or "at least" (heard in full), the moments of the truncated Gaussian a
 instead (Tobit filter): what was expected to fail and failed teaches nothing.
 
 `d` is the length of `v`, and `k` = `d` + 1 that of `(c, b)`.
+
+An invalid operation is not reported: a belief that comes from a store may hold any numbers, and
+some kernels of OpenBLAS for narrow matrices (AVX-512, `k` of 5 to 7) raise the flag without
+cause, for they add up what happens to lie on the stack, and throw it away.
 """
 
 import math
@@ -111,6 +115,7 @@ def logit_of(time: float, share: float) -> tuple[float, float, int]:
     return math.log(fraction / (1.0 - fraction)), _ROUNDING / slope**2, side
 
 
+@np.errstate(invalid="ignore")
 def update(model: SessionModel, belief: Belief, row: int, time: float, plays: int) -> Belief:
     """Return the belief after track `row` was heard for `time`, its artist `plays` times before.
 
@@ -136,6 +141,7 @@ def update(model: SessionModel, belief: Belief, row: int, time: float, plays: in
     )
 
 
+@np.errstate(invalid="ignore")
 def predict(model: SessionModel, belief: Belief, places: Array) -> tuple[Array, Array, Array]:
     """Return how much of the tracks at `places` `[m]` will be heard, by an artist not yet played.
 

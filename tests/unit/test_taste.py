@@ -217,3 +217,16 @@ def test_the_first_track_sets_the_mean_and_nothing_else() -> None:
     np.testing.assert_allclose(one.mean, expected)
     np.testing.assert_allclose(none.mean, MODEL.opening[:, -1])
     assert (one.covariance == none.covariance).all()
+
+
+# --- a belief that is none -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_belief_of_no_sense_is_computed_with_in_silence(kind: type) -> None:
+    k = len(MODEL.opening)
+    for mean, covariance in ((np.inf, 1.0), (1.0, np.inf), (-np.inf, -np.inf)):
+        nonsense = Belief(np.full(k, mean, kind), np.full((k, k), covariance, kind))
+        times, _, _ = predict(MODEL, nonsense, np.arange(40))  # a warning would be an error here
+        update(MODEL, nonsense, 3, 0.4, 1)
+        assert not np.isfinite(times).all()
