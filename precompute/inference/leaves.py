@@ -6,10 +6,10 @@ from precompute.inference.observations import Array
 
 __all__ = ["arrange"]
 
-
 _SAMPLE = 4096  # rows from which a direction is told
 
 
+@np.errstate(invalid="ignore")  # see recsvc.taste: raised without cause where k is 5 to 7
 def arrange(vectors: Array, size: int) -> Array:
     """Return the rows of `vectors` `[n, k]` leaf by leaf, `[leaves * size]` int32.
 
