@@ -83,7 +83,7 @@ $(RECSVC_DATA_DIR)/demo/log.jsonl: | .venv/demo
 	$(BIN)/precompute demo-log --output $(RECSVC_DATA_DIR)/demo
 
 # An install is repeated when what it installs has changed.
-INSTALLED = pyproject.toml hatch_build.py src/recsvc/recommenders/inference.c
+INSTALLED = pyproject.toml hatch_build.py $(wildcard src/recsvc/recommenders/*.c)
 
 .venv/demo: $(INSTALLED) | .venv/bin/python
 	@echo "installing (once; some minutes on a slow line)"

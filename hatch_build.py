@@ -12,8 +12,9 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("src/recsvc/recommenders/inference.c")
-LIBRARY = SOURCE.with_name("_inference.so")
+_PACKAGE = Path("src/recsvc/recommenders")
+SOURCES = (_PACKAGE / "inference.c", _PACKAGE / "rows.c")
+LIBRARY = _PACKAGE / "_compiled.so"
 # Sums may be taken in any order, as numpy does, or no loop could be vectorised; but what is no
 # number stays none, for evidence is searched for it.
 FLAGS = [
@@ -22,10 +23,11 @@ FLAGS = [
 ]
 
 
-def compile_library(source: Path, library: Path, *more: str) -> None:
-    """Compile; raises `OSError` or `subprocess.CalledProcessError`."""
+def compile_library(root: Path, library: Path, *more: str) -> None:
+    """Compile what is in `root`; raises `OSError` or `subprocess.CalledProcessError`."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
-    command = [*compiler, *FLAGS, *more, "-o", str(library), str(source), "-lm"]
+    sources = [str(root / source) for source in SOURCES]
+    command = [*compiler, *FLAGS, *more, "-o", str(library), *sources, "-lm"]
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
 
 
@@ -34,13 +36,14 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile before the files are collected."""
-        source, library = Path(self.root) / SOURCE, Path(self.root) / LIBRARY
+        root = Path(self.root)
+        library = root / LIBRARY
         library.unlink(missing_ok=True)
         try:
-            compile_library(source, library)
+            compile_library(root, library)
         except (OSError, subprocess.SubprocessError) as error:
             said = getattr(error, "stderr", None) or error
-            self.app.display_warning(f"not compiled, `session` will be slower: {said}")
+            self.app.display_warning(f"not compiled, answers will take longer: {said}")
             return
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["artifacts"].append(f"/{LIBRARY.as_posix()}")

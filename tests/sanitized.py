@@ -1,4 +1,4 @@
-"""Run the compiled inference, as sound and as damaged evidence has it, under a sanitizer.
+"""Run the compiled code, and that for damaged evidence too, under a sanitizer.
 
 `LD_PRELOAD` has to name the sanitizer's library. Prints how many calls were answered.
 """
@@ -11,8 +11,10 @@ from random import Random
 import numpy as np
 from mmh3 import mmh3_x64_128_digest
 
-from hatch_build import SOURCE, compile_library
-from recsvc.recommenders import native
+from hatch_build import compile_library
+from recsvc.recommenders.compiled import declared
+from recsvc.recommenders.native import Native
+from recsvc.recommenders.rows import compiled_rows
 from recsvc.recommenders.source import Source
 from tests.inferring import inferring_table
 
@@ -22,15 +24,19 @@ _SESSIONS = 12
 def main(library: Path) -> None:
     """Compile for it, and call."""
     compile_library(
-        SOURCE, library, "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover"
+        Path(), library, "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover"
     )
-    found = native.declared(ctypes.PyDLL(str(library)))
+    found = declared(ctypes.PyDLL(str(library)))
     answered = 0
     for n, d, leaf in ((5, 1, 8), (37, 3, 16), (300, 17, 4), (2500, 6, 16)):
         table = inferring_table(n, d, leaf=leaf, artists=max(n // 7, 1))
         source = Source(table, "v1", compiled=False)
+        lists = table.neighbour_offsets, table.neighbours, table.neighbour_weights
+        candidates = compiled_rows(found, table.tracks, *lists)
+        for row in range(n):
+            assert candidates(row).tracks == source.neighbours(int(table.tracks[row])).tracks
         assert source.session_model is not None
-        inference = native.Native.of(
+        inference = Native.of(
             found, source.session_model, table, source.session_artists, source.version
         )
         assert inference is not None
@@ -39,7 +45,7 @@ def main(library: Path) -> None:
     print(answered)
 
 
-def _play(inference: native.Native, n: int, rng: Random) -> int:
+def _play(inference: Native, n: int, rng: Random) -> int:
     """Play a session, whose evidence is damaged too; return how often it was answered."""
     data, out, answered = b"", list[int](), 0
     for _ in range(rng.choice((8, 40, 330))):

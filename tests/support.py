@@ -5,7 +5,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Candidates, Draw, Plan, Pool
+from recsvc.candidates import Candidates
+from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Draw, Plan, Pool
 from recsvc.record import Record
 from recsvc.redis.commands import Client
 from recsvc.session import Claim, Report

@@ -12,8 +12,6 @@ among the unheard decides. Either way a track's chance is its share of the unhea
 weight. That share is the propensity.
 """
 
-import struct
-from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 
+from recsvc.candidates import Candidates
 from recsvc.values import value
 
 __all__ = [
@@ -35,10 +34,8 @@ __all__ = [
     "PERSONAL",
     "POPULAR",
     "SWITCH_THRESHOLD",
-    "Candidates",
     "Decision",
     "Draw",
-    "Ids",
     "Plan",
     "Pool",
     "Sample",
@@ -64,10 +61,6 @@ MAX_NEIGHBOURS = 70
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]
-Ids = npt.NDArray[np.int64]
-
-_DOUBLE = struct.Struct("<d")
-_INT64, _FLOAT64 = np.dtype("<i8"), np.dtype("<f8")  # made anew from a name each time
 
 
 # --- the rules that build the neighbour table ---------------------------------------------------
@@ -123,59 +116,6 @@ def switch(last: str | None, time: float, threshold: float = SWITCH_THRESHOLD) -
     if last == PERSONAL and time >= threshold:
         return PERSONAL
     return CONTEXTUAL
-
-
-class Candidates:
-    """What one recommender may serve: tracks with positive weights, in a fixed order.
-
-    Ids and weights are sequences or arrays `[k]`. Immutable by convention, and shared by all
-    requests that ask the same question. Many are made only to be drawn from and packed, so
-    lists of them are made when they are asked for. `packed` is room for the form that Redis
-    gets.
-    """
-
-    __slots__ = ("_ids", "_weights", "cumulative", "packed", "total")
-
-    def __init__(self, tracks: Sequence[int] | Ids, weights: Sequence[float] | Floats) -> None:
-        self._ids = np.asarray(tracks, _INT64)
-        self._weights = np.asarray(weights, _FLOAT64)
-        # Not a list: thousands of these are kept, and the garbage collector looks into lists.
-        self.cumulative = array("d", np.add.accumulate(self._weights).tobytes())
-        self.total = self.cumulative[-1] if self.cumulative else 0.0
-        self.packed: bytes | None = None
-
-    def of(self, tracks: Ids) -> "Candidates":
-        """Return as many other tracks with these weights, and what was worked out of those."""
-        other = Candidates.__new__(Candidates)
-        other._ids = tracks
-        other._weights, other.cumulative, other.total = self._weights, self.cumulative, self.total
-        other.packed = None
-        return other
-
-    def __len__(self) -> int:
-        return len(self.cumulative)
-
-    @property
-    def tracks(self) -> list[int]:
-        """The ids."""
-        found: list[int] = self._ids.tolist()
-        return found
-
-    @property
-    def weights(self) -> list[float]:
-        """The weights."""
-        found: list[float] = self._weights.tolist()
-        return found
-
-    def pick(self, chance: float) -> int:
-        """Return the index that `chance` picks in proportion to the weights; -1 of none."""
-        sums = self.cumulative
-        index = bisect_right(sums, chance * self.total)
-        return index if index < len(sums) else len(sums) - 1  # the product may round up
-
-    def pack(self) -> tuple[bytes, bytes]:
-        """Return the ids as int64, and the weights and their sum as float64, little-endian."""
-        return self._ids.tobytes(), self._weights.tobytes() + _DOUBLE.pack(self.total)
 
 
 @value

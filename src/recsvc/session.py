@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from recsvc.candidates import Ids
 from recsvc.ids import fresh_id
-from recsvc.policy import Ids, Plan
+from recsvc.policy import Plan
 from recsvc.values import value
 
 __all__ = [

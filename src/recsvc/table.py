@@ -147,12 +147,16 @@ class Table:
         row = slice(index * width, (index + 1) * width)
         return Row(self.top[row], self.top_weights[row])
 
+    def listener(self, user: int) -> int | None:
+        """Return the number of a listener's personal list, None when there is none."""
+        return _find(self._users, user)
+
     def personal_row(self, user: int) -> Row | None:
         """Return a listener's personal list, None when there is none."""
-        position = _find(self._users, user)
-        if position is None:
+        number = self.listener(user)
+        if number is None:
             return None
-        start, end = self.personal_offsets[position], self.personal_offsets[position + 1]
+        start, end = self.personal_offsets[number], self.personal_offsets[number + 1]
         return Row(self.personal[start:end], self.personal_weights[start:end])
 
     def popular_row(self) -> Row:

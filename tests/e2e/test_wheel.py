@@ -44,7 +44,7 @@ def test_what_is_in_c_is_compiled_for_every_python_of_this_platform(
     assert wheel.filename is not None
     assert "-py3-none-" in wheel.filename
     assert not wheel.filename.endswith("-any.whl")
-    assert "recsvc/recommenders/_inference.so" in wheel.namelist()
+    assert "recsvc/recommenders/_compiled.so" in wheel.namelist()
 
 
 def test_without_a_compiler_there_is_a_wheel_for_every_platform(tmp_path: Path) -> None:

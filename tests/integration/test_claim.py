@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recsvc.candidates import Candidates
 from recsvc.policy import (
     CATALOGUE,
     CONTEXTUAL,
     OLDEST,
     PERSONAL,
     POPULAR,
-    Candidates,
     Plan,
     Pool,
     Sample,

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from recsvc.candidates import Candidates
 from recsvc.explanation import explain_pool
 from recsvc.packing import pack, unpack
-from recsvc.policy import CONTEXTUAL, PERSONAL, Candidates, Plan, Pool, draw, settle, switch
+from recsvc.policy import CONTEXTUAL, PERSONAL, Plan, Pool, draw, settle, switch
 from recsvc.recommenders.ensemble import Ensemble
 from recsvc.recommenders.source import Source
 from recsvc.redis.caller import Caller

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from mmh3 import mmh3_x64_128_digest
 
 from recsvc.evidence import MOST_HEARD, unpack
+from recsvc.recommenders.compiled import library
 from recsvc.recommenders.inference import infer
-from recsvc.recommenders.native import Native, library
+from recsvc.recommenders.native import Native
 from recsvc.recommenders.source import Source
 from tests.inferring import inferring_table
 
@@ -211,7 +212,7 @@ def test_nothing_is_read_or_written_out_of_bounds(tmp_path: Path) -> None:
     if not Path(sanitizer).is_absolute():
         pytest.skip("the compiler has no sanitizer")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.sanitized", tmp_path / "_inference.so"],
+        [sys.executable, "-m", "tests.sanitized", tmp_path / "_compiled.so"],
         cwd=ROOT,
         env={
             **os.environ,

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from recsvc.candidates import Candidates
 from recsvc.policy import (
     CATALOGUE,
     CONTEXTUAL,
     OLDEST,
     PERSONAL,
     POPULAR,
-    Candidates,
     Plan,
     Pool,
     Sample,

@@ -8,12 +8,12 @@ of `ensemble` to it, so that an experiment can tell which step carries.
 from collections.abc import Callable
 from random import Random
 
+from recsvc.candidates import Candidates
 from recsvc.policy import (
     CATALOGUE,
     CONTEXTUAL,
     PERSONAL,
     POPULAR,
-    Candidates,
     Plan,
     Pool,
     Sample,

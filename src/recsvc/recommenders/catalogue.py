@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from math import ceil
 from random import Random
 
-from recsvc.policy import CATALOGUE, OLDEST, Candidates, Draw, Plan, Pool, Sample
+from recsvc.candidates import Candidates
+from recsvc.policy import CATALOGUE, OLDEST, Draw, Plan, Pool, Sample
 from recsvc.recommenders.source import Source
 
 __all__ = ["plan_among", "plan_oldest", "plan_sample"]

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from random import Random
 
+from recsvc.candidates import Candidates
 from recsvc.policy import (
     CONTEXTUAL,
     PERSONAL,
     POPULAR,
     SWITCH_THRESHOLD,
-    Candidates,
     Plan,
     Pool,
     draw,

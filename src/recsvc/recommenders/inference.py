@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsvc.candidates import Ids
 from recsvc.evidence import Evidence, pack, unpack
-from recsvc.policy import Ids
 from recsvc.recommenders.forecast import Forecast
 from recsvc.recommenders.source import Source
 from recsvc.shortlist import NO_SHORTLIST, Heard, Shortlist, discounts_of, shortlist

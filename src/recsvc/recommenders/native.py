@@ -1,28 +1,22 @@
 """`inference` as compiled code, where the install could compile it: a quarter of the time.
 
-`inference.c` is reached by ctypes, so it takes a C compiler to install and nothing else, and
-one library serves every Python. Without it, or for a call that it leaves, the Python answers.
+Without `inference.c`, or for a call that it leaves, the Python answers.
 """
 
 import ctypes
-import sys
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from recsvc.candidates import Ids
 from recsvc.evidence import MOST_HEARD, checked, signed
-from recsvc.policy import Ids
 from recsvc.recommenders.forecast import Forecast
 from recsvc.shortlist import MOST_TRACKS, discounts_by_plays
 from recsvc.table import Array, Table
 from recsvc.taste import SessionModel
 
-__all__ = ["Native", "declared", "library"]
+__all__ = ["Native"]
 
-_LIBRARY = Path(__file__).with_name("_inference.so")
-_INTERFACE = 1
 _MOST = 4096  # tracks of a shortlist, and that went out: where there are more, the Python answers
 _VERSION = 16  # bytes of a table's version
 _LANES = 16  # vectors that are multiplied at once
@@ -59,29 +53,6 @@ class _Model(ctypes.Structure):
         ("discount", ctypes.c_double),
         ("version", ctypes.c_char * _VERSION),
     )
-
-
-@cache
-def library() -> Any:
-    """Return the compiled code; None where there is none, or it is not of this release."""
-    if sys.byteorder != "little":
-        return None
-    try:
-        found = ctypes.PyDLL(str(_LIBRARY))  # keeps the interpreter's lock: calls are short
-        return declared(found) if found.interface() == _INTERFACE else None
-    except (OSError, AttributeError):
-        return None
-
-
-def declared(found: Any) -> Any:
-    """Return a library that knows what its function is called with."""
-    integer, pointer = ctypes.c_int64, ctypes.c_void_p
-    found.infer.restype = integer
-    found.infer.argtypes = [
-        pointer, ctypes.c_char_p, integer, integer, ctypes.c_double, ctypes.c_char_p,
-        integer, integer, pointer, pointer, pointer, pointer,
-    ]  # fmt: skip
-    return found
 
 
 def _in_lanes(vectors: Array) -> Array:

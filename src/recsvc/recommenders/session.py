@@ -6,7 +6,8 @@ from random import Random
 
 import numpy as np
 
-from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Candidates, Ids, Plan, Pool, draw
+from recsvc.candidates import Candidates, Ids
+from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Plan, Pool, draw
 from recsvc.recommenders.inference import infer
 from recsvc.recommenders.source import NOTHING, Source
 

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from recsvc.policy import Candidates
-from recsvc.recommenders.native import Native, library
+from recsvc.candidates import Candidates
+from recsvc.recommenders.compiled import library
+from recsvc.recommenders.native import Native
+from recsvc.recommenders.rows import CandidatesOf, compiled_rows, rows
 from recsvc.table import Array, Row, Table
 from recsvc.taste import SessionModel
 
@@ -32,14 +35,19 @@ class Source:
         self.popular = self._weighted(table.popular_row())
         self.session_model = session_model(table.session) if table.session else None
         self.session_artists = _artists(self.session_model, table.artist)
-        self.native = self._native() if compiled else None
+        code = library() if compiled else None
+        self.native = self._native(code)
+        self._neighbour_row = _makes(
+            code, table, table.neighbour_offsets, table.neighbours, table.neighbour_weights
+        )
+        self._personal_row = _makes(
+            code, table, table.personal_offsets, table.personal, table.personal_weights
+        )
         # Makers of lists, each with a memory of its own: asking again costs a look-up.
-        self.neighbours = lru_cache(maxsize=_KEPT)(self._neighbours)
         self.neighbours_evenly = lru_cache(maxsize=_KEPT)(self._neighbours_evenly)
         self.top = lru_cache(maxsize=_KEPT)(self._top)
         self.top_weighted = lru_cache(maxsize=_KEPT)(self._top_weighted)
         self.same_artist = lru_cache(maxsize=_KEPT)(self._same_artist)
-        self.personal = lru_cache(maxsize=_KEPT)(self._personal)
         self._withheld: set[int] = set()
         self._by_artist = np.argsort(table.artist, kind="stable")
         self._artist_starts = np.searchsorted(
@@ -61,21 +69,25 @@ class Source:
         """Return the artist of the track at each place of the session model."""
         return self.session_artists.take(places, mode="clip")
 
+    def neighbours(self, track: int) -> Candidates:
+        """Return the weighted neighbours of a track."""
+        index = self.table.index(track)
+        return NOTHING if index is None else self._neighbour_row(index)
+
+    def personal(self, user: int) -> Candidates:
+        """Return a listener's personal list."""
+        number = None if user in self._withheld else self.table.listener(user)
+        return NOTHING if number is None else self._personal_row(number)
+
     def withhold(self, users: Iterable[int]) -> None:
         """Never again use the personal lists of listeners who asked to be forgotten."""
         self._withheld.update(users)
-        self.personal.cache_clear()
 
-    def _native(self) -> Native | None:
-        model, found = self.session_model, library()
-        if model is None or found is None:
+    def _native(self, code: Any) -> Native | None:
+        model = self.session_model
+        if model is None or code is None:
             return None
-        return Native.of(found, model, self.table, self.session_artists, self.version)
-
-    def _neighbours(self, track: int) -> Candidates:
-        """The weighted neighbours of the table."""
-        index = self.table.index(track)
-        return NOTHING if index is None else self._weighted(self.table.neighbour_row(index))
+        return Native.of(code, model, self.table, self.session_artists, self.version)
 
     def _neighbours_evenly(self, track: int) -> Candidates:
         """The same tracks, all of one weight."""
@@ -106,16 +118,20 @@ class Source:
             others = others[most_played[:_MOST_OF_ARTIST]]
         return self._even(others)
 
-    def _personal(self, user: int) -> Candidates:
-        """A listener's personal list."""
-        row = None if user in self._withheld else self.table.personal_row(user)
-        return NOTHING if row is None else self._weighted(row)
-
     def _weighted(self, row: Row) -> Candidates:
         return Candidates(self.table.tracks.take(row.indices), row.weights)
 
     def _even(self, indices: Array) -> Candidates:
         return Candidates(self.table.tracks.take(indices), [1.0] * len(indices))
+
+
+def _makes(code: Any, table: Table, *lists: Array) -> CandidatesOf:
+    """Return what makes candidates of some lists of a table."""
+    if code is not None:
+        # Nothing is kept: a list that was kept lies far from the processor by the time that it is
+        # asked for, and to make one anew takes no longer.
+        return compiled_rows(code, table.tracks, *lists)
+    return lru_cache(maxsize=_KEPT)(rows(table.tracks, *lists))
 
 
 def _artists(model: SessionModel | None, artist: Array) -> Array:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from recsvc.policy import CONTEXTUAL, PERSONAL, Candidates, Ids, Pool
+from recsvc.candidates import Ids
+from recsvc.policy import CONTEXTUAL, PERSONAL, Pool
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import word, words
 from recsvc.session import Claim, Claimed, Exhausted, Moved, idempotency_field
@@ -55,12 +56,10 @@ class ClaimWriter:
         `window` is that of idempotency keys, `ahead_ms` what the server's clock is ahead of
         ours. Without `all_pools` only those are sent that may be asked first.
         """
-        keys, own = list[bytes](), list[bytes]()
+        keys, own, pools = list[bytes](), list[bytes](), 0
         for claim in claims:
             keys.append(self._key_words(claim.report.user, window))
-            own += _claim_words(claim, ahead_ms, all_pools)
-        # Each claim has its scalars in three pieces, and each of its pools is two.
-        pools = (len(own) - 3 * len(claims)) // 2
+            pools += _write_claim(claim, ahead_ms, all_pools, own)
         count = 3 + _LIMITS + (_KEYS + _SCALARS) * len(claims) + _POOL * pools
         number = b"%d" % (_KEYS * len(claims))
         call = _CALL % (count, self._digest, len(number), _KEYS * len(claims))
@@ -82,8 +81,8 @@ class ClaimWriter:
         return form % (user, user, user, user, user)
 
 
-def _claim_words(claim: Claim, ahead_ms: int, all_pools: bool) -> list[bytes]:
-    """Write a claim: three pieces for what `claim.lua` unpacks, and two for each pool."""
+def _write_claim(claim: Claim, ahead_ms: int, all_pools: bool, to: list[bytes]) -> int:
+    """Add a claim's words to `to`, in the order of `claim.lua`; return how many pools it has."""
     report, plan = claim.report, claim.plan
     shared, sent = _shared_words(
         claim.policy,
@@ -98,10 +97,11 @@ def _claim_words(claim: Claim, ahead_ms: int, all_pools: bool) -> list[bytes]:
             candidates = pool.candidates
             spare = pool.draw.spare if pool.memory else _MEMORYLESS
             draws += _DRAW(candidates.pick(pool.draw.chance), spare)
-            lists += _name_word(pool.recommender), candidates.packed or _pack(candidates)
+            name, weights = _pool_words(pool.recommender, len(candidates))
+            lists += name, candidates.packed_tracks, weights, candidates.packed_weights, b"\r\n"
         else:
             draws += _DRAW(pool.size, 0.0)
-            lists += _name_word(pool.recommender), words(pack_tracks(pool.proposals), b"")
+            lists.append(words(pool.recommender, pack_tracks(pool.proposals), b""))
     track, time = b"%d" % report.track, repr(report.time).encode()
     fresh, event = claim.id.encode(), orjson.dumps(claim.event)[:-1]
     usual = _USUAL % (
@@ -120,7 +120,8 @@ def _claim_words(claim: Claim, ahead_ms: int, all_pools: bool) -> list[bytes]:
         len(draws),
         draws,
     )
-    return [shared, _rare_words(claim), usual, *lists]
+    to += shared, _rare_words(claim), usual, *lists
+    return sent
 
 
 @lru_cache(maxsize=64)
@@ -137,9 +138,10 @@ def _shared_words(
     return words(sent, policy, table_version, int(late), *asked), sent
 
 
-@lru_cache(maxsize=64)
-def _name_word(recommender: str) -> bytes:
-    return word(recommender)
+@lru_cache(maxsize=1024)
+def _pool_words(recommender: str, count: int) -> tuple[bytes, bytes]:
+    """Write what comes before the ids of so many candidates, and between those and the weights."""
+    return b"%b$%d\r\n" % (word(recommender), 8 * count), b"\r\n$%d\r\n" % (8 * count + 8)
 
 
 def _rare_words(claim: Claim) -> bytes:
@@ -156,14 +158,6 @@ def _rare_words(claim: Claim) -> bytes:
         f"{claim.policy} {claim.table_version} {report.request_id}" if field else "",
         evidence,
     )
-
-
-def _pack(candidates: Candidates) -> bytes:
-    """Write the words of a list of candidates, once: their ids, and their weights with the sum."""
-    ids, weights = candidates.pack()
-    packed = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(ids), ids, len(weights), weights)
-    candidates.packed = packed
-    return packed
 
 
 def pack_tracks(tracks: Sequence[int]) -> bytes:

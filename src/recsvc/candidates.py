@@ -1,0 +1,76 @@
+"""What a recommender may serve: tracks with weights, as the session store takes them."""
+
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Candidates", "Ids"]
+
+Floats = npt.NDArray[np.floating]
+Ids = npt.NDArray[np.int64]
+
+_DOUBLE = struct.Struct("<d")
+_INT64, _FLOAT64 = np.dtype("<i8"), np.dtype("<f8")  # made anew from a name each time
+
+
+class Candidates:
+    """What one recommender may serve: tracks with positive weights, in a fixed order.
+
+    Ids and weights are sequences or arrays `[k]`. Immutable by convention. Most are made only to
+    be drawn from and sent to the store, so they are kept as bytes, and lists of them are made when
+    somebody asks.
+    """
+
+    __slots__ = ("cumulative", "packed_tracks", "packed_weights")
+
+    def __init__(self, tracks: Sequence[int] | Ids, weights: Sequence[float] | Floats) -> None:
+        floats = np.asarray(weights, _FLOAT64)
+        # Not a list: thousands of these may be kept, and the garbage collector looks into lists.
+        self.cumulative = array("d", np.add.accumulate(floats).tobytes())
+        self.packed_tracks = np.asarray(tracks, _INT64).tobytes()
+        """The ids as int64, little-endian."""
+        self.packed_weights = floats.tobytes() + _DOUBLE.pack(self.total)
+        """The weights and their sum as float64, little-endian."""
+
+    @classmethod
+    def of_packed(cls, tracks: bytes, weights: bytes, cumulative: "array[float]") -> "Candidates":
+        """Return what has been packed and summed up elsewhere."""
+        made = cls.__new__(cls)
+        made.packed_tracks, made.packed_weights, made.cumulative = tracks, weights, cumulative
+        return made
+
+    def of(self, tracks: Ids) -> "Candidates":
+        """Return as many other tracks with these weights."""
+        return self.of_packed(tracks.tobytes(), self.packed_weights, self.cumulative)
+
+    def __len__(self) -> int:
+        return len(self.cumulative)
+
+    @property
+    def total(self) -> float:
+        """The sum of the weights."""
+        return self.cumulative[-1] if self.cumulative else 0.0
+
+    @property
+    def tracks(self) -> list[int]:
+        """The ids."""
+        found: list[int] = np.frombuffer(self.packed_tracks, _INT64).tolist()
+        return found
+
+    @property
+    def weights(self) -> list[float]:
+        """The weights."""
+        found: list[float] = np.frombuffer(self.packed_weights, _FLOAT64, len(self)).tolist()
+        return found
+
+    def pick(self, chance: float) -> int:
+        """Return the index that `chance` picks in proportion to the weights; -1 of none."""
+        sums = self.cumulative
+        if not sums:
+            return -1
+        index = bisect_right(sums, chance * sums[-1])
+        return index if index < len(sums) else len(sums) - 1  # the product may round up

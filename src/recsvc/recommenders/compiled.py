@@ -1,0 +1,40 @@
+"""The compiled code of this package, where the install could compile it.
+
+It is reached by ctypes, so it takes a C compiler to install and nothing else, and one library
+serves every Python.
+"""
+
+import ctypes
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["declared", "library"]
+
+_LIBRARY = Path(__file__).with_name("_compiled.so")
+_INTERFACE = 2
+
+
+@cache
+def library() -> Any:
+    """Return the compiled code; None where there is none, or it is not of this release."""
+    if sys.byteorder != "little":
+        return None
+    try:
+        found = ctypes.PyDLL(str(_LIBRARY))  # keeps the interpreter's lock: calls are short
+        return declared(found) if found.interface() == _INTERFACE else None
+    except (OSError, AttributeError):
+        return None
+
+
+def declared(found: Any) -> Any:
+    """Return a library that knows what its functions are called with."""
+    integer, pointer = ctypes.c_int64, ctypes.c_void_p
+    found.infer.restype = found.candidates.restype = integer
+    found.infer.argtypes = [
+        pointer, ctypes.c_char_p, integer, integer, ctypes.c_double, ctypes.c_char_p,
+        integer, integer, pointer, pointer, pointer, pointer,
+    ]  # fmt: skip
+    found.candidates.argtypes = [pointer, integer, pointer]
+    return found

@@ -1,0 +1,35 @@
+/* Candidates of a row of a table: one call of `Rows` in `rows.py`, which is the reference.
+
+   Nothing is checked here: a table was, when it was loaded, and rows are asked for by numbers
+   that were found in it. */
+
+#include <stdint.h>
+
+#define EXPORTED __attribute__((visibility("default")))
+
+/* Some lists of a table, end to end, as `table.py` has them. */
+typedef struct {
+    const int64_t *ids;     /* [n] of tracks */
+    const int64_t *offsets; /* [rows + 1] */
+    const int32_t *indices; /* of tracks */
+    const float *weights;
+} Rows;
+
+/* Write the ids of a row `[k]`, its weights, their sum and their running sums, 8 bytes each, to
+   `to`; return k. */
+EXPORTED int64_t candidates(const Rows *rows, int64_t row, void *to)
+{
+    int64_t start = rows->offsets[row], count = rows->offsets[row + 1] - start;
+    const int32_t *indices = rows->indices + start;
+    const float *given = rows->weights + start;
+    int64_t *ids = to;
+    double *weights = (double *)to + count, *sums = weights + count + 1, sum = 0.0;
+    for (int64_t i = 0; i < count; i++)
+        ids[i] = rows->ids[indices[i]];
+    for (int64_t i = 0; i < count; i++) {
+        weights[i] = given[i];
+        sums[i] = sum += weights[i];
+    }
+    weights[count] = sum;
+    return count;
+}
