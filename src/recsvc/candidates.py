@@ -1,4 +1,4 @@
-"""What a recommender may serve: tracks with weights, as the session store takes them."""
+"""What a recommender may serve: tracks with weights, packed as the session store takes them."""
 
 import struct
 from array import array
@@ -25,27 +25,26 @@ class Candidates:
     somebody asks.
     """
 
-    __slots__ = ("cumulative", "packed_tracks", "packed_weights")
+    __slots__ = ("cumulative", "packed")
 
     def __init__(self, tracks: Sequence[int] | Ids, weights: Sequence[float] | Floats) -> None:
         floats = np.asarray(weights, _FLOAT64)
         # Not a list: thousands of these may be kept, and the garbage collector looks into lists.
         self.cumulative = array("d", np.add.accumulate(floats).tobytes())
-        self.packed_tracks = np.asarray(tracks, _INT64).tobytes()
-        """The ids as int64, little-endian."""
-        self.packed_weights = floats.tobytes() + _DOUBLE.pack(self.total)
-        """The weights and their sum as float64, little-endian."""
+        self.packed = np.asarray(tracks, _INT64).tobytes() + floats.tobytes()
+        self.packed += _DOUBLE.pack(self.total)
+        """The ids as int64, then the weights and their sum as float64, all little-endian."""
 
     @classmethod
-    def of_packed(cls, tracks: bytes, weights: bytes, cumulative: "array[float]") -> "Candidates":
+    def of_packed(cls, packed: bytes, cumulative: "array[float]") -> "Candidates":
         """Return what has been packed and summed up elsewhere."""
         made = cls.__new__(cls)
-        made.packed_tracks, made.packed_weights, made.cumulative = tracks, weights, cumulative
+        made.packed, made.cumulative = packed, cumulative
         return made
 
     def of(self, tracks: Ids) -> "Candidates":
         """Return as many other tracks with these weights."""
-        return self.of_packed(tracks.tobytes(), self.packed_weights, self.cumulative)
+        return self.of_packed(tracks.tobytes() + self.packed[8 * len(self) :], self.cumulative)
 
     def __len__(self) -> int:
         return len(self.cumulative)
@@ -58,13 +57,14 @@ class Candidates:
     @property
     def tracks(self) -> list[int]:
         """The ids."""
-        found: list[int] = np.frombuffer(self.packed_tracks, _INT64).tolist()
+        found: list[int] = np.frombuffer(self.packed, _INT64, len(self)).tolist()
         return found
 
     @property
     def weights(self) -> list[float]:
         """The weights."""
-        found: list[float] = np.frombuffer(self.packed_weights, _FLOAT64, len(self)).tolist()
+        weights = np.frombuffer(self.packed, _FLOAT64, len(self), offset=8 * len(self))
+        found: list[float] = weights.tolist()
         return found
 
     def pick(self, chance: float) -> int:

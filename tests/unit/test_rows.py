@@ -30,8 +30,7 @@ def test_they_are_the_same_to_the_last_bit(
     slow = rows(ids, offsets, indices, weights)
     made = [(fast(row), slow(row)) for row in range(len(lists))]
     for found, expected in made:  # looked at when all are made: none is overwritten by the next
-        assert found.packed_tracks == expected.packed_tracks
-        assert found.packed_weights == expected.packed_weights
+        assert found.packed == expected.packed
         assert found.cumulative == expected.cumulative
         assert (found.tracks, found.weights) == (expected.tracks, expected.weights)
         assert (len(found), found.total) == (len(expected), expected.total)

@@ -31,10 +31,9 @@ def library() -> Any:
 def declared(found: Any) -> Any:
     """Return a library that knows what its functions are called with."""
     integer, pointer = ctypes.c_int64, ctypes.c_void_p
-    found.infer.restype = found.candidates.restype = integer
+    found.infer.restype = integer
     found.infer.argtypes = [
         pointer, ctypes.c_char_p, integer, integer, ctypes.c_double, ctypes.c_char_p,
         integer, integer, pointer, pointer, pointer, pointer,
     ]  # fmt: skip
-    found.candidates.argtypes = [pointer, integer, pointer]
-    return found
+    return found  # `candidates` is given what needs no conversion, which is quicker

@@ -16,8 +16,8 @@ typedef struct {
 } Rows;
 
 /* Write the ids of a row `[k]`, its weights, their sum and their running sums, 8 bytes each, to
-   `to`; return k. */
-EXPORTED int64_t candidates(const Rows *rows, int64_t row, void *to)
+   `to`; return k. There are fewer than 2^31 rows, as there are tracks. */
+EXPORTED int candidates(const Rows *rows, int row, void *to)
 {
     int64_t start = rows->offsets[row], count = rows->offsets[row + 1] - start;
     const int32_t *indices = rows->indices + start;
@@ -31,5 +31,5 @@ EXPORTED int64_t candidates(const Rows *rows, int64_t row, void *to)
         sums[i] = sum += weights[i];
     }
     weights[count] = sum;
-    return count;
+    return (int)count;
 }

@@ -38,18 +38,17 @@ def rows(ids: Array, offsets: Array, indices: Array, weights: Array) -> Candidat
 def compiled_rows(
     library: Any, ids: Array, offsets: Array, indices: Array, weights: Array
 ) -> CandidatesOf:
-    """Return the same, done by `rows.c` in a third of the time. Not to be shared by threads."""
+    """Return the same, done by `rows.c` in a fifth of the time. Not to be shared by threads."""
     given = zip((ids, offsets, indices, weights), _FIELDS.values(), strict=True)
     arrays = [np.ascontiguousarray(array, dtype) for array, dtype in given]
-    known = _Rows(*(array.ctypes.data for array in arrays))
-    longest = int(np.diff(offsets).max(initial=0))
-    room = ctypes.create_string_buffer(8 * (3 * longest + 1))
-    write, at, to = library.candidates, ctypes.addressof(known), ctypes.addressof(room)
+    known = ctypes.byref(_Rows(*(array.ctypes.data for array in arrays)))
+    room = bytearray(8 * (3 * int(np.diff(offsets).max(initial=0)) + 1))
+    view, to = memoryview(room), ctypes.byref(ctypes.c_char.from_buffer(room))
+    write = library.candidates
 
-    def candidates(row: int, _pointed_to: Any = (arrays, known, room)) -> Candidates:
-        size = 8 * write(at, row, to)
-        data = ctypes.string_at(to, 3 * size + 8)
-        sums = array("d", data[2 * size + 8 :])
-        return Candidates.of_packed(data[:size], data[size : 2 * size + 8], sums)
+    def candidates(row: int, _pointed_to: Any = arrays) -> Candidates:
+        size = 8 * write(known, row, to)
+        sums = array("d", room[2 * size + 8 : 3 * size + 8])
+        return Candidates.of_packed(view[: 2 * size + 8].tobytes(), sums)
 
     return candidates

@@ -4,13 +4,15 @@
 -- The same algorithm as `policy.settle`; a test holds the two equal. Nothing is written of a
 -- claim before its answer is known, so a plan that is exhausted leaves no trace.
 --
--- KEYS   of each claim: session hash, listened set, listened order, events stream,
---        idempotency now, before; all of one partition, each listener once
--- ARGV   session ttl in ms, events_max, idempotency ttl in ms; then of each claim what is
---        unpacked below, and of each of its pools its recommender, its tracks (8 bytes each),
---        its weights and their sum (doubles); of a sample no weights
--- `draws` has of each pool its pick (int32; of a sample its population) and its spare (double;
--- negative: heard tracks stay in the pool).
+-- KEYS   of each claim: session hash, listened set, listened order, events stream; where there
+--        are idempotency keys also idempotency now, before; all of one partition, each listener
+--        once
+-- ARGV   session ttl in ms, events_max, idempotency ttl in ms, how many KEYS each claim has; then
+--        of each claim what is unpacked below, and of each of its pools its recommender, and its
+--        candidates: tracks (8 bytes each), weights and their sum (doubles); of a sample only tracks
+-- `numbers` are whether the catalogue has the reported track (byte), when the claim expires, now,
+-- and that track (int64 each). `draws` has of each pool its pick (int32; of a sample its
+-- population) and its spare (double; MEMORYLESS: heard tracks stay in it; SAMPLE: it is one).
 -- Returns of each claim
 --         {'claimed', track, recommender, propensity, position, session, fallback, stream entry},
 --         {'again', stored answer}, {'moved'}, {'late', this server's time in ms},
@@ -18,8 +20,10 @@
 --         {'failed'} for an error among several claims, or
 --         {'exhausted', position, distinct tracks heard of the catalogue (-1: unknown)}.
 
-local OWN_KEYS, LIMITS, SCALARS, POOL = 6, 3, 21, 3
-local ttl, events_max, idem_ttl = unpack(ARGV, 1, LIMITS)
+local LIMITS, SCALARS, POOL = 4, 18, 2
+local MEMORYLESS, SAMPLE = -1, -2
+local ttl, events_max, idem_ttl, own_keys = unpack(ARGV, 1, LIMITS)
+own_keys = tonumber(own_keys)
 local call = redis.call
 local clock = call('TIME')
 local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -59,14 +63,13 @@ local function heard_among(tracks, heard, listened, reported)
 end
 
 -- Returns the index of the track to serve, from 0 on, and its propensity; nil when all are gone.
-local function settle_pool(tracks, weights, pick, spare, gone)
-  local count = #tracks / 8
+local function settle_pool(candidates, count, pick, spare, gone)
   if not gone then
-    local weight = struct.unpack('<d', weights, 8 * pick + 1)
-    return pick, weight / struct.unpack('<d', weights, 8 * count + 1)
+    local weight = struct.unpack('<d', candidates, 8 * (count + pick) + 1)
+    return pick, weight / struct.unpack('<d', candidates, 16 * count + 1)
   end
   local left, unheard = 0, 0
-  weights = {struct.unpack('<' .. string.rep('d', count), weights)}
+  local weights = {struct.unpack('<' .. string.rep('d', count), candidates, 8 * count + 1)}
   for i = 0, count - 1 do
     if gone[i + 1] ~= 1 then left, unheard = left + weights[i + 1], unheard + 1 end
   end
@@ -103,15 +106,16 @@ local function settle_sample(tracks, population, count, heard, listened, reporte
 end
 
 local function claim(first_key, first)
-  local session, listened, order, events, idem, idem_before = unpack(KEYS, first_key, first_key + 5)
+  local session, listened, order, events, idem, idem_before =
+    unpack(KEYS, first_key, first_key + own_keys - 1)
   local pools, policy, version, late, contextual, personal, otherwise, expected, recount, field,
-    answer, evidence, known, expires, now, reported, track, time, fresh, event, draws =
+    answer, evidence, numbers, track, time, fresh, event, draws =
     unpack(ARGV, first, first + SCALARS - 1)
-  known, late = known == '1', late == '1' -- the catalogue has the track; the plan is a fallback
+  local known, expires, now, reported = struct.unpack('<Bi8i8c8', numbers)
+  known, late = known == 1, late == '1' -- the catalogue has the track; the plan is a fallback
 
   -- Whoever asked has given up by then, and served something else. `expires` is on this
   -- server's clock; 0 is never.
-  expires = tonumber(expires)
   if expires > 0 and server_ms > expires then return {'late', server_ms} end
 
   if field ~= '' then
@@ -137,25 +141,23 @@ local function claim(first_key, first)
   for i = 1, #route do
     local pool = string.byte(route, i)
     if pool >= tonumber(pools) then return {'more'} end
-    local tracks, weights
-    recommender, tracks, weights = unpack(ARGV, first + SCALARS + POOL * pool,
+    local candidates, index
+    recommender, candidates = unpack(ARGV, first + SCALARS + POOL * pool,
       first + SCALARS + POOL * pool + POOL - 1)
     rank = i
-    local index
-    if tracks ~= '' and not (spent and recommender == 'personal') then
-      local pick, spare = struct.unpack('<id', draws, 12 * pool + 1)
-      if weights == '' then
-        local count = heard_of_catalogue(counted == version, heard, listened, outside, known,
-          reported)
-        index, propensity = settle_sample(tracks, pick, count, heard, listened, reported)
-      else
-        local gone = spare >= 0 and heard_among(tracks, heard, listened, reported)
-        index, propensity = settle_pool(tracks, weights, pick, spare, gone)
-        spent_now = spent_now or (recommender == 'personal' and not index)
-      end
+    local pick, spare = struct.unpack('<id', draws, 12 * pool + 1)
+    if spare == SAMPLE then
+      local gone = heard_of_catalogue(counted == version, heard, listened, outside, known, reported)
+      index, propensity = settle_sample(candidates, pick, gone, heard, listened, reported)
+    elseif pick >= 0 and not (spent and recommender == 'personal') then
+      local count = (#candidates - 8) / 16
+      local gone = spare ~= MEMORYLESS
+        and heard_among(sub(candidates, 1, 8 * count), heard, listened, reported)
+      index, propensity = settle_pool(candidates, count, pick, spare, gone)
+      spent_now = spent_now or (recommender == 'personal' and not index)
     end
     if index then
-      choice = sub(tracks, 8 * index + 1, 8 * index + 8)
+      choice = sub(candidates, 8 * index + 1, 8 * index + 8)
       break
     end
   end
@@ -196,9 +198,9 @@ local function claim(first_key, first)
 end
 
 local replies, first = {}, LIMITS + 1
-for i = 1, #KEYS / OWN_KEYS do
-  local first_key = OWN_KEYS * (i - 1) + 1
-  if #KEYS == OWN_KEYS then
+for i = 1, #KEYS / own_keys do
+  local first_key = own_keys * (i - 1) + 1
+  if #KEYS == own_keys then
     replies[i] = claim(first_key, first)
   else -- what is wrong with one listener's keys must not cost others their answers
     local well, reply = pcall(claim, first_key, first)

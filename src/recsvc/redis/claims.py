@@ -20,19 +20,18 @@ from recsvc.session import Claim, Claimed, Exhausted, Moved, idempotency_field
 
 __all__ = ["ClaimWriter", "outcome", "pack_tracks", "packed_tracks", "unpack_tracks"]
 
-_KEYS, _LIMITS, _SCALARS, _POOL = 6, 3, 21, 3
+_LIMITS, _SCALARS, _POOL = 4, 18, 2
+_KEYS, _KEYS_WITH_IDEMPOTENCY = 4, 6
 _INT64 = np.dtype("<i8")
-_TRACK = struct.Struct("<q").pack
+_NUMBERS = struct.Struct("<Bqqq").pack  # known, expires, now, reported
 _DRAW = struct.Struct("<id").pack
 _MOST_FORMS = 1024
 _MEMORYLESS = -1.0  # the spare of a pool that keeps heard tracks
+_SAMPLE = -2.0  # the spare of a sample
 _CALL = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%d\r\n"
-# known, expires, now, reported, track, time, fresh, event, draws; 13 digits last until 2286
-_USUAL = (
-    b"$1\r\n%d\r\n$13\r\n%013d\r\n$13\r\n%013d\r\n$8\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-    b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-)
+_USUAL = b"$25\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 _RARE = b"$%d\r\n%b\r\n" + words(b"", b"", b"") + b"$%d\r\n%b\r\n"
+_NOTHING = words(b"", b"", b"", b"", b"")
 
 Routes = tuple[tuple[str | None, tuple[int, ...]], ...]
 
@@ -45,8 +44,9 @@ class ClaimWriter:
     ) -> None:
         self._digest = digest.encode()
         self._keys = keys
-        self._limits = words(session_ttl * 1000, events_max, idempotency_ttl * 2000)
-        self._forms: dict[tuple[int, int, int], bytes] = {}
+        limits = session_ttl * 1000, events_max, idempotency_ttl * 2000
+        self._limits = {each: words(*limits, each) for each in (_KEYS, _KEYS_WITH_IDEMPOTENCY)}
+        self._forms: dict[tuple[int, int, int | None], bytes] = {}
 
     def write(
         self, claims: Sequence[Claim], window: int, ahead_ms: int, *, all_pools: bool = False
@@ -56,17 +56,22 @@ class ClaimWriter:
         `window` is that of idempotency keys, `ahead_ms` what the server's clock is ahead of
         ours. Without `all_pools` only those are sent that may be asked first.
         """
-        keys, own, pools = list[bytes](), list[bytes](), 0
+        if any(claim.report.key is not None for claim in claims):
+            each, keyed = _KEYS_WITH_IDEMPOTENCY, window
+        else:
+            each, keyed = _KEYS, None
+        pieces, pools = [b""], 0
         for claim in claims:
-            keys.append(self._key_words(claim.report.user, window))
-            pools += _write_claim(claim, ahead_ms, all_pools, own)
-        count = 3 + _LIMITS + (_KEYS + _SCALARS) * len(claims) + _POOL * pools
-        number = b"%d" % (_KEYS * len(claims))
-        call = _CALL % (count, self._digest, len(number), _KEYS * len(claims))
-        return b"".join([call, *keys, self._limits, *own])
+            pieces.append(self._key_words(claim.report.user, keyed))
+        pieces.append(self._limits[each])
+        for claim in claims:
+            pools += _write_claim(claim, ahead_ms, all_pools, pieces)
+        count = _LIMITS + (each + _SCALARS) * len(claims) + _POOL * pools
+        pieces[0] = _call(self._digest, each * len(claims), count)
+        return b"".join(pieces)
 
-    def _key_words(self, user: int, window: int) -> bytes:
-        """Write a listener's keys.
+    def _key_words(self, user: int, window: int | None) -> bytes:
+        """Write a listener's keys; those for idempotency too if there is a window.
 
         They only differ in the listener's id, and in their length by the number of its digits.
         """
@@ -75,10 +80,17 @@ class ClaimWriter:
         if form is None:
             if len(self._forms) > _MOST_FORMS:  # windows pass
                 self._forms.clear()
-            written = [word(key) for key in self._keys.of_session(user, window)]
+            keys = self._keys.of_session(user, window or 0)
+            written = map(word, keys if window else keys[:_KEYS])
             form = b"".join([key.replace(b":%d" % user, b":%d", 1) for key in written])
             self._forms[kind] = form
-        return form % (user, user, user, user, user)
+        return form % ((user, user, user) if window is None else (user, user, user, user, user))
+
+
+@lru_cache(maxsize=1024)
+def _call(digest: bytes, keys: int, count: int) -> bytes:
+    """Write what comes before so many words, of which the first are keys."""
+    return _CALL % (3 + count, digest, len(str(keys)), keys)
 
 
 def _write_claim(claim: Claim, ahead_ms: int, all_pools: bool, to: list[bytes]) -> int:
@@ -91,28 +103,25 @@ def _write_claim(claim: Claim, ahead_ms: int, all_pools: bool, to: list[bytes]) 
         tuple(plan.routes.items()),
         len(plan.pools) if all_pools else 0,
     )
-    draws, lists = b"", list[bytes]()
+    to += shared, _rare_words(claim), b""
+    usual, draws = len(to) - 1, b""
     for pool in plan.pools[:sent]:
         if isinstance(pool, Pool):
             candidates = pool.candidates
             spare = pool.draw.spare if pool.memory else _MEMORYLESS
             draws += _DRAW(candidates.pick(pool.draw.chance), spare)
-            name, weights = _pool_words(pool.recommender, len(candidates))
-            lists += name, candidates.packed_tracks, weights, candidates.packed_weights, b"\r\n"
+            to += _pool_words(pool.recommender, len(candidates.packed)), candidates.packed, b"\r\n"
         else:
-            draws += _DRAW(pool.size, 0.0)
-            lists.append(words(pool.recommender, pack_tracks(pool.proposals), b""))
-    track, time = b"%d" % report.track, repr(report.time).encode()
-    fresh, event = claim.id.encode(), orjson.dumps(claim.event)[:-1]
-    usual = _USUAL % (
-        claim.known,
-        claim.expires_ms and claim.expires_ms + ahead_ms,
-        claim.at_ms,
-        _TRACK(report.track),
-        len(track),
-        track,
+            draws += _DRAW(pool.size, _SAMPLE)
+            to.append(words(pool.recommender, pack_tracks(pool.proposals)))
+    expires = claim.expires_ms and claim.expires_ms + ahead_ms
+    time, fresh, event = repr(report.time), claim.id.encode(), orjson.dumps(claim.event)[:-1]
+    to[usual] = _USUAL % (
+        _NUMBERS(claim.known, expires, claim.at_ms, report.track),
+        len(str(report.track)),
+        report.track,
         len(time),
-        time,
+        time.encode(),
         len(fresh),
         fresh,
         len(event),
@@ -120,7 +129,6 @@ def _write_claim(claim: Claim, ahead_ms: int, all_pools: bool, to: list[bytes]) 
         len(draws),
         draws,
     )
-    to += shared, _rare_words(claim), usual, *lists
     return sent
 
 
@@ -139,9 +147,9 @@ def _shared_words(
 
 
 @lru_cache(maxsize=1024)
-def _pool_words(recommender: str, count: int) -> tuple[bytes, bytes]:
-    """Write what comes before the ids of so many candidates, and between those and the weights."""
-    return b"%b$%d\r\n" % (word(recommender), 8 * count), b"\r\n$%d\r\n" % (8 * count + 8)
+def _pool_words(recommender: str, size: int) -> bytes:
+    """Write what comes before so many bytes of candidates."""
+    return b"%b$%d\r\n" % (word(recommender), size)
 
 
 def _rare_words(claim: Claim) -> bytes:
@@ -149,6 +157,8 @@ def _rare_words(claim: Claim) -> bytes:
     report, evidence = claim.report, claim.evidence
     expected = b"" if claim.position is None else b"%d" % claim.position
     if claim.recount is None and report.key is None:
+        if not expected and not evidence:
+            return _NOTHING
         return _RARE % (len(expected), expected, len(evidence), evidence)
     field = idempotency_field("next", report)
     return words(
