@@ -30,6 +30,7 @@ _MOST_WAITING = 8192
 """Calls that wait at once: more than a server answers in any timeout worth setting."""
 _MOST_UNSENT = 1 << 20  # bytes that may wait to be sent before further calls are held back
 _LARGE = 1 << 13  # bytes of a command that is not held back to go out with others
+_ENOUGH = 1 << 14  # bytes: what Valkey reads at once, so there is no gain in sending more together
 _GRACE = 0.002  # seconds
 _UNSENT = "nothing was sent: "
 _NOT_YET = object()
@@ -160,6 +161,7 @@ class _Wire(asyncio.Protocol):
         # Who waits for a reply, in the order of the commands, and by when it is due.
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         self._watch: asyncio.TimerHandle | None = None
         self._writable: asyncio.Future[None] | None = None
 
@@ -171,11 +173,15 @@ class _Wire(asyncio.Protocol):
             raise StoreUnavailableError(_UNSENT + "too many calls wait for replies")
         future = self._loop.create_future()
         due = self._loop.time() + self.reply_within
-        # While a reply is awaited there is no hurry: the commands of all requests that the
-        # event loop has at hand go out together, at the price of one call of the system.
+        # While a reply is awaited there is no hurry: the commands of requests that the event loop
+        # has at hand go out together, at the price of one call of the system. Not of all of them:
+        # the server would have nothing to do until the last one is written, and then we.
         if self._waiting and len(written) < _LARGE:
             self._unsent.append(written)
-            if len(self._unsent) == 1:
+            self._unsent_bytes += len(written)
+            if self._unsent_bytes >= _ENOUGH:
+                self._flush()
+            elif len(self._unsent) == 1:
                 self._loop.call_soon(self._flush)
         else:
             self._flush()
@@ -269,6 +275,7 @@ class _Wire(asyncio.Protocol):
         if self._unsent and self._transport is not None and not self.lost:
             self._transport.write(b"".join(self._unsent))
             self._unsent.clear()
+            self._unsent_bytes = 0
 
     def _wake_writers(self) -> None:
         writable, self._writable = self._writable, None

@@ -1,11 +1,13 @@
 """The shared connection against a real server: every reply reaches whom it is for."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
 import pytest
+from redis import Redis
 
 from recsvc.errors import RecsvcError, StoreUnavailableError
 from recsvc.redis.address import Address
@@ -31,6 +33,18 @@ async def test_every_call_gets_its_own_reply(shared: Multiplexed) -> None:
     texts = [f"{i}" * (i % 50) for i in range(2000)]
     replies = await asyncio.gather(*(shared.call(command("ECHO", text)) for text in texts))
     assert replies == [text.encode() for text in texts]
+
+
+async def test_commands_do_not_all_wait_for_the_last_one(shared: Multiplexed, valkey: str) -> None:
+    await shared.call(command("DEL", *(f"early:{i}" for i in range(40))))
+    calls = [shared.call(command("SET", f"early:{i}", b"x" * 1000)) for i in range(40)]
+    # This is still the same turn of the event loop.
+    with Redis.from_url(valkey) as other:
+        until = time.monotonic() + 10.0
+        while not other.exists("early:30") and time.monotonic() < until:
+            time.sleep(0.001)  # noqa: ASYNC251
+        assert [other.exists(f"early:{i}") for i in (0, 1, 30, 39)] == [1, 1, 1, 0]
+    assert await asyncio.gather(*calls) == [b"OK"] * 40
 
 
 async def test_replies_keep_their_types(shared: Multiplexed) -> None:
