@@ -111,8 +111,9 @@ class Exchange:
     def _write(self, status: int, headers: Headers, body: bytes) -> None:
         """Write head and body by one call of the system."""
         protocol, keep_alive = self._protocol, self._keep_alive
-        default = tuple(protocol.server_state.default_headers)
-        head = _head(status, default + headers, keep_alive)
+        if protocol.server_state.default_headers:
+            headers = (*protocol.server_state.default_headers, *headers)
+        head = _head(status, headers, keep_alive)
         protocol.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
         if not keep_alive:
             protocol.transport.close()

@@ -35,6 +35,9 @@ Answer = Callable[[Context, int, bytes, str, str | None], Awaitable[bytes]]
 class App(FastAPI):
     """A FastAPI application with the hot calls beside it."""
 
+    context: Context
+    """What a call needs; there while the application runs."""
+
     async def answer(
         self, method: str, path: str, headers: Received, body: bytes
     ) -> Response | None:
@@ -42,12 +45,12 @@ class App(FastAPI):
         if method != "POST":
             return None
         if path == "/next":
-            return await _respond(self.state.context, path, _answer_many, 0, headers, body)
+            return await _respond(self.context, path, _answer_many, 0, headers, body)
         hot = _HOT.get(path[:6])
         if hot is None or not _is_id(path[6:]):
             return None
         route, answer = hot
-        return await _respond(self.state.context, route, answer, int(path[6:]), headers, body)
+        return await _respond(self.context, route, answer, int(path[6:]), headers, body)
 
 
 async def _answer_many(ctx: Context, _: int, body: bytes, given_id: str, __: str | None) -> bytes:
