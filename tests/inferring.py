@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from precompute.inference.leaves import arrange
+from recsvc.halves import halve
 from recsvc.recommenders.source import session_model
 from recsvc.table import Table, Text
 from recsvc.taste import SessionModel
@@ -44,8 +45,8 @@ def session_arrays(
     places = np.zeros(n, dtype=np.int32)
     places[rows[taken]] = taken
     return {
-        "session_vectors": placed.ravel(),
-        "session_centres": np.concatenate([tracks[inside].mean(axis=0) for inside in leaves]),
+        "session_vectors": halve(placed.ravel()),
+        "session_centres": halve(np.concatenate([tracks[leaf].mean(axis=0) for leaf in leaves])),
         "session_rows": rows,
         "session_places": places,
         "session_opening": opening.astype(np.float32).ravel(),

@@ -14,6 +14,7 @@ from precompute.inference.parameters import Parameters, Settings
 from precompute.inference.quality import Quality
 from precompute.inference.start import find_discount, start, warm_start
 from precompute.sessions import Sessions
+from recsvc.halves import halve
 from recsvc.recommenders.source import session_model
 from recsvc.table import Table
 
@@ -89,8 +90,8 @@ def _arrays(model: Parameters, artist: Array, settings: Settings) -> dict[str, A
     places = np.empty(len(tracks), dtype=np.int32)
     places[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
     return {
-        "session_vectors": placed.ravel(),
-        "session_centres": (sums / inside[:, None]).astype(np.float32).ravel(),
+        "session_vectors": halve(placed.ravel()),
+        "session_centres": halve((sums / inside[:, None]).ravel()),
         "session_rows": rows,
         "session_places": places,
         "session_opening": model.opening.numpy().astype(np.float32).ravel(),
@@ -103,10 +104,9 @@ def _from_table(live: Table, catalogue: Catalogue) -> Parameters:
     """Return the parameters that a table's model was made of, for this catalogue's tracks."""
     model = session_model(live.session)
     k = len(model.opening)
-    flat = model.vectors.reshape(-1, k)
     found = np.zeros((len(catalogue), k), dtype=np.float32)
     here = catalogue.index(live.tracks)
-    found[here[here >= 0]] = flat[model.places[here >= 0]]
+    found[here[here >= 0]] = model.at(model.places[here >= 0])
     constants = model.noise, model.discount
     artists = len(catalogue.artists)
     return warm_start(

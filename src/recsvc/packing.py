@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from recsvc.errors import TableError
+from recsvc.halves import halve
 from recsvc.table import SESSION_ARRAYS, Table
 
 __all__ = ["SCHEMA_VERSION", "pack", "unpack"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
-# Array name -> dtype as safetensors spells it. The order is that of the file.
+# Array name -> dtype as safetensors spells it. The order is that of the file: the widest first.
 _SCHEMA: Mapping[str, str] = {
     "tracks": "I64",
     "users": "I64",
@@ -42,16 +43,17 @@ _SCHEMA: Mapping[str, str] = {
     "top_weights": "F32",
     "session_rows": "I32",
     "session_places": "I32",
-    "session_vectors": "F32",
-    "session_centres": "F32",
     "session_opening": "F32",
     "session_spread": "F32",
     "session_constants": "F32",
+    "session_vectors": "BF16",
+    "session_centres": "BF16",
     "artist_names": "U8",
     "titles": "U8",
 }
 _LARGEST = 1e6  # no trained model comes near, and products of three stay far from overflow
-_DTYPES = {"I64": "<i8", "I32": "<i4", "F32": "<f4", "U8": "|u1"}
+_LARGEST_HALF = int(halve(np.array(_LARGEST)))
+_DTYPES = {"I64": "<i8", "I32": "<i4", "F32": "<f4", "BF16": "<u2", "U8": "|u1"}
 
 Array = npt.NDArray[Any]
 
@@ -173,9 +175,11 @@ def _check_session_model(table: Table) -> None:
     for name, size in sizes.items():
         _require(len(arrays[name]) == size, f"{name} has not the size of the session model")
     for name, array in arrays.items():
-        if array.dtype.kind == "f":  # a NaN compares as false
-            within = array.min() > -_LARGEST and array.max() < _LARGEST
-            _require(bool(within), f"a value in {name} is out of range")
+        if array.dtype.kind == "u":  # as integers, for those compare as the numbers do
+            within = (array & 0x7FFF).max() < _LARGEST_HALF
+        else:  # a NaN compares as false
+            within = array.dtype.kind == "i" or -_LARGEST < array.min() <= array.max() < _LARGEST
+        _require(bool(within), f"a value in {name} is out of range")
     _require(bool(((rows >= -1) & (rows < n)).all()), "an index in session_rows is out of range")
     _require_range("session_places", table.session_places, len(rows))
     placed = rows[table.session_places]

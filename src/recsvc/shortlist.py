@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recsvc.halves import widen
 from recsvc.taste import Belief, SessionModel
 
 __all__ = [
@@ -94,7 +95,7 @@ def shortlist(
     looked = min(leaves, -(-wanted // size))
     nearest = _largest(model.centres @ query, looked)
     nearest.sort()
-    logits = model.vectors.take(nearest, axis=0).reshape(-1, len(query)) @ query + mood
+    logits = widen(model.vectors.take(nearest, axis=0)).reshape(-1, len(query)) @ query + mood
     # Beyond a logit of -80 exp would overflow, and nothing is to be told apart.
     logits = np.maximum(logits, np.float32(-80.0)).reshape(looked, size)
     discounts = discounts_of(model, heard.plays.take(artists.take(nearest, axis=0)))

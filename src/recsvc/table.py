@@ -66,6 +66,10 @@ def _no_floats() -> Array:
     return np.zeros(0, dtype=np.float32)
 
 
+def _no_halves() -> Array:
+    return np.zeros(0, dtype=np.uint16)
+
+
 def _no_indices() -> Array:
     return np.zeros(0, dtype=np.int32)
 
@@ -107,9 +111,9 @@ class Table:
     """`[n]` int32: how often a track was heard in the log."""
     mean_time: Array
     """`[n]` float32: mean observed time, the overall mean where there is none."""
-    session_vectors: Array = field(default_factory=_no_floats)
+    session_vectors: Array = field(default_factory=_no_halves)
     """The arrays of `taste.SessionModel`, end to end; all are empty where there is none."""
-    session_centres: Array = field(default_factory=_no_floats)
+    session_centres: Array = field(default_factory=_no_halves)
     session_rows: Array = field(default_factory=_no_indices)
     session_places: Array = field(default_factory=_no_indices)
     session_opening: Array = field(default_factory=_no_floats)

@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recsvc.halves import widen
+
 __all__ = ["Belief", "SessionModel", "logit_of", "predict", "prior", "update"]
 
 Array = npt.NDArray[Any]
@@ -45,9 +47,9 @@ class SessionModel:
     """
 
     vectors: Array
-    """`[leaves, size, k]` float32: the vector of each track, and its offset behind it."""
+    """`[leaves, size, k]` halves: the vector of each track, and its offset behind it."""
     centres: Array
-    """`[leaves, k]` float32: the mean of each leaf, rounded to eight significant bits."""
+    """`[leaves, k]` float32 that were halves: the mean of each leaf."""
     rows: Array
     """`[leaves * size]` int32: the track at each place, -1 at those left over."""
     places: Array
@@ -63,17 +65,17 @@ class SessionModel:
 
     def direction(self, row: int) -> Array:
         """Return `(v, 1)` of a track, `[k]` float64: how its logit depends on (taste, mood)."""
-        found: Array = self._flat()[self.places[row]].astype(np.float64)
+        found: Array = widen(self._flat()[self.places[row]]).astype(np.float64)
         found[-1] = 1.0
         return found
 
     def offset(self, row: int) -> float:
         """Return the offset of a track."""
-        return float(self._flat()[self.places[row], -1])
+        return float(widen(self._flat()[self.places[row], -1]))
 
     def at(self, places: Array) -> Array:
         """Return the vectors of the tracks at `places` `[...]`, offsets behind them, `[..., k]`."""
-        return self._flat().take(places, axis=0)
+        return widen(self._flat().take(places, axis=0))
 
     def _flat(self) -> Array:
         return self.vectors.reshape(-1, self.vectors.shape[2])

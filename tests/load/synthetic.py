@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from recsvc.halves import halve
 from recsvc.table import Table, Text
 
 __all__ = ["make_table"]
@@ -73,8 +74,8 @@ def _session_model(rng: np.random.Generator, tracks: int, dimensions: int) -> di
     opening, spread = np.eye(k) * 2.0, np.eye(k) * 2.0
     opening[-1, -1], spread[-1, -1] = -4.0, 9.0
     return {
-        "session_vectors": vectors.ravel(),
-        "session_centres": vectors.reshape(leaves, _LEAF, k).mean(axis=1).ravel(),
+        "session_vectors": halve(vectors.ravel()),
+        "session_centres": halve(vectors.reshape(leaves, _LEAF, k).mean(axis=1).ravel()),
         "session_rows": rows,
         "session_places": np.arange(tracks, dtype=np.int32),
         "session_opening": opening.astype(np.float32).ravel(),

@@ -61,7 +61,7 @@ def test_a_damaged_table(written: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "reason"),
     [
-        ('"schema_version": 2', '"schema_version": 3', "schema version 3"),
+        ('"schema_version": 3', '"schema_version": 4', "schema version 4"),
         ('"tracks": 12', '"tracks": 13', "sealed"),
         ('"mse": 0.5', '"mse": 0.4', "sealed"),
         ('"bytes": ', '"bytes": 9999999', "contradict"),

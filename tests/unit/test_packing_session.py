@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsvc.errors import TableError
+from recsvc.halves import halve
 from recsvc.packing import pack, unpack
 from recsvc.recommenders.session import SessionPolicy
 from recsvc.recommenders.source import Source
@@ -20,6 +21,7 @@ from tests.support import small_table
 
 TABLE = inferring_table(13, 3, leaf=4)  # 4 leaves, the last with 3 places left over; k = 4
 PACKED = pack(TABLE)
+HUGE = int(halve(np.array(-1e20)))
 START = PACKED.index(TABLE.session["session_rows"].tobytes())
 
 
@@ -88,9 +90,9 @@ def lopsided() -> Array:
         (with_array("session_constants", lambda a: np.append(a, a)), "session_constants has not"),
         (with_array("session_vectors", lambda a: a[:-4]), "session_vectors has not"),
         (with_array("session_places", lambda a: a[:12]), "session_places has not"),
-        (with_value("session_vectors", 3, np.nan), "session_vectors is out of range"),
-        (with_value("session_vectors", 3, 1e20), "session_vectors is out of range"),
-        (with_value("session_centres", 3, np.inf), "session_centres is out of range"),
+        (with_value("session_vectors", 3, 0x7FC0), "session_vectors is out of range"),
+        (with_value("session_vectors", 3, HUGE), "session_vectors is out of range"),
+        (with_value("session_centres", 3, 0xFF80), "session_centres is out of range"),
         (with_value("session_opening", 3, -np.inf), "session_opening is out of range"),
         (with_value("session_spread", 3, np.nan), "session_spread is out of range"),
         (with_value("session_constants", 0, np.nan), "session_constants is out of range"),
@@ -120,8 +122,8 @@ def test_a_session_model_of_no_track_is_refused() -> None:
     nothing = replace(
         small_table(0, users=()),
         session_rows=np.full(4, -1, dtype=np.int32),
-        session_vectors=np.zeros(16, dtype=np.float32),
-        session_centres=np.zeros(4, dtype=np.float32),
+        session_vectors=np.zeros(16, dtype=np.uint16),
+        session_centres=np.zeros(4, dtype=np.uint16),
         **{n: getattr(TABLE, n) for n in SESSION_ARRAYS[4:]},
     )
     with pytest.raises(TableError, match="no shape"):

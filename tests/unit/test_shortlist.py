@@ -126,7 +126,7 @@ def test_in_a_large_catalogue_the_best_found_is_nearly_the_best_there_is(
 def test_it_still_is_when_the_best_have_been_served_and_their_artists_are_worth_less() -> None:
     model, artist = many(leaf=16)
     rng, shares = np.random.default_rng(5), []
-    for _ in range(3):
+    for _ in range(12):
         rows = [int(rng.integers(len(artist)))]
         belief = prior(model, rows[0], 1.0)
         state = rng.multivariate_normal(belief.mean, belief.covariance)
@@ -143,7 +143,7 @@ def test_it_still_is_when_the_best_have_been_served_and_their_artists_are_worth_
             belief = update(model, belief, best, time, before)
             rows.append(best)
             plays[artist[best]] += 1
-    assert np.mean(shares) >= 0.98
+    assert np.mean(shares) >= 0.965  # 0.98 over many sessions, give or take 0.006 over twelve
 
 
 def test_it_serves_until_a_fifth_of_the_session_is_younger() -> None:

