@@ -29,9 +29,8 @@ _MOST_FORMS = 1024
 _MEMORYLESS = -1.0  # the spare of a pool that keeps heard tracks
 _SAMPLE = -2.0  # the spare of a sample
 _CALL = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%d\r\n"
-_USUAL = b"$25\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-_RARE = b"$%d\r\n%b\r\n" + words(b"", b"", b"") + b"$%d\r\n%b\r\n"
-_NOTHING = words(b"", b"", b"", b"", b"")
+_USUAL = b"\r\n$25\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+_NONE, _NOTHING = words(b"", b"", b""), words(b"", b"", b"", b"")
 
 Routes = tuple[tuple[str | None, tuple[int, ...]], ...]
 
@@ -103,7 +102,7 @@ def _write_claim(claim: Claim, ahead_ms: int, all_pools: bool, to: list[bytes]) 
         tuple(plan.routes.items()),
         len(plan.pools) if all_pools else 0,
     )
-    to += shared, _rare_words(claim), b""
+    to += shared, _rare_words(claim), claim.evidence, b""
     usual, draws = len(to) - 1, b""
     for pool in plan.pools[:sent]:
         if isinstance(pool, Pool):
@@ -153,21 +152,20 @@ def _pool_words(recommender: str, size: int) -> bytes:
 
 
 def _rare_words(claim: Claim) -> bytes:
-    """Write what most claims are without: expected, recount, field, answer, evidence."""
-    report, evidence = claim.report, claim.evidence
-    expected = b"" if claim.position is None else b"%d" % claim.position
+    """Write what most claims are without: expected, recount, field, answer, size of evidence."""
+    report, evidence = claim.report, b"$%d\r\n" % len(claim.evidence)
     if claim.recount is None and report.key is None:
-        if not expected and not evidence:
-            return _NOTHING
-        return _RARE % (len(expected), expected, len(evidence), evidence)
+        if claim.position is None:
+            return _NOTHING + evidence
+        return b"$%d\r\n%d\r\n%b%b" % (len(str(claim.position)), claim.position, _NONE, evidence)
     field = idempotency_field("next", report)
-    return words(
-        expected,
+    rare = words(
+        "" if claim.position is None else claim.position,
         "" if claim.recount is None else claim.recount,
         field,
         f"{claim.policy} {claim.table_version} {report.request_id}" if field else "",
-        evidence,
     )
+    return rare + evidence
 
 
 def pack_tracks(tracks: Sequence[int]) -> bytes:
