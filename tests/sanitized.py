@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from random import Random
 
-import numpy as np
 from mmh3 import mmh3_x64_128_digest
 
 from hatch_build import compile_library
@@ -16,6 +15,7 @@ from recsvc.recommenders.compiled import declared
 from recsvc.recommenders.native import Native
 from recsvc.recommenders.rows import compiled_rows
 from recsvc.recommenders.source import Source
+from recsvc.tracks import pack_tracks
 from tests.inferring import inferring_table
 
 _SESSIONS = 12
@@ -52,7 +52,7 @@ def _play(inference: Native, n: int, rng: Random) -> int:
         track, time = rng.randrange(n + 2), round(rng.random(), 2)
         for given in (data, _damaged(data, rng)):
             count = rng.choice((1, 8, 32))
-            found = inference.infer(given, track, time, np.array(out, dtype=np.int64), count)
+            found = inference.infer(given, track, time, pack_tracks(out), count)
             answered += found is not None
             if found is not None and given is data:
                 data = found[1]

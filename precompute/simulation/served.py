@@ -78,6 +78,6 @@ class Served:
         # The API carries two decimals; a float32 of the batch driver is off by a little.
         heard = round(time, 2)
         evidence = self._evidence[session]
-        plan, kept = self.policy.recall(source, user, track, heard, self.rng, evidence, ())
+        plan, kept = self.policy.recall(source, user, track, heard, self.rng, evidence, b"")
         self._evidence[session] = kept
         return plan

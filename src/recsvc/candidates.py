@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Candidates", "Ids"]
+from recsvc.tracks import Ids, pack_tracks, unpack_tracks
+
+__all__ = ["Candidates"]
 
 Floats = npt.NDArray[np.floating]
-Ids = npt.NDArray[np.int64]
 
 _DOUBLE = struct.Struct("<d")
-_INT64, _FLOAT64 = np.dtype("<i8"), np.dtype("<f8")  # made anew from a name each time
+_FLOAT64 = np.dtype("<f8")
 
 
 class Candidates:
@@ -31,7 +32,7 @@ class Candidates:
         floats = np.asarray(weights, _FLOAT64)
         # Not a list: thousands of these may be kept, and the garbage collector looks into lists.
         self.cumulative = array("d", np.add.accumulate(floats).tobytes())
-        self.packed = np.asarray(tracks, _INT64).tobytes() + floats.tobytes()
+        self.packed = pack_tracks(tracks) + floats.tobytes()
         self.packed += _DOUBLE.pack(self.total)
         """The ids as int64, then the weights and their sum as float64, all little-endian."""
 
@@ -42,9 +43,9 @@ class Candidates:
         made.packed, made.cumulative = packed, cumulative
         return made
 
-    def of(self, tracks: Ids) -> "Candidates":
-        """Return as many other tracks with these weights."""
-        return self.of_packed(tracks.tobytes() + self.packed[8 * len(self) :], self.cumulative)
+    def of(self, tracks: bytes) -> "Candidates":
+        """Return as many other tracks, packed, with these weights."""
+        return self.of_packed(tracks + self.packed[len(tracks) :], self.cumulative)
 
     def __len__(self) -> int:
         return len(self.cumulative)
@@ -57,8 +58,7 @@ class Candidates:
     @property
     def tracks(self) -> list[int]:
         """The ids."""
-        found: list[int] = np.frombuffer(self.packed, _INT64, len(self)).tolist()
-        return found
+        return unpack_tracks(self.packed, len(self))
 
     @property
     def weights(self) -> list[float]:

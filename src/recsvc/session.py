@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from recsvc.candidates import Ids
 from recsvc.ids import fresh_id
 from recsvc.policy import Plan
+from recsvc.tracks import pack_tracks
 from recsvc.values import value
 
 __all__ = [
@@ -143,26 +143,24 @@ class Session:
     outside: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Recalled:
     """What a policy that infers needs of a session before it can plan.
 
     A claim with this `position` fails if the session has moved on since. `served` is the
     track that went out last, None in a new session; `evidence` is what was kept; `heard` are all
-    tracks that went out or were reported, of a session that is not long.
+    tracks that went out or were reported, of a session that is not long, packed.
     """
 
     position: int
     served: int | None
     evidence: bytes
-    heard: Sequence[int] | Ids = ()
+    heard: bytes = b""
 
     @property
-    def out(self) -> Sequence[int] | Ids:
+    def out(self) -> bytes:
         """Tracks that went out, for not every player plays, and reports, what it was served."""
-        if len(self.heard):
-            return self.heard
-        return () if self.served is None else (self.served,)
+        return self.heard or (b"" if self.served is None else pack_tracks([self.served]))
 
 
 NOT_RECALLED = Recalled(0, None, b"")

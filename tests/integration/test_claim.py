@@ -24,11 +24,11 @@ from recsvc.policy import (
     draw,
     settle,
 )
-from recsvc.redis.claims import pack_tracks
 from recsvc.redis.commands import Client
 from recsvc.redis.keys import Keys
 from recsvc.redis.sessions import RedisSessions
 from recsvc.session import Claimed, Exhausted, Moved
+from recsvc.tracks import pack_tracks
 from tests.support import claim, command, pool, three_pools
 
 NAMES = (CONTEXTUAL, PERSONAL, POPULAR, CATALOGUE, OLDEST)

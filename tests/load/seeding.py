@@ -12,8 +12,8 @@ from random import Random
 
 from redis import Redis
 
-from recsvc.redis.claims import pack_tracks
 from recsvc.redis.keys import Keys
+from recsvc.tracks import pack_tracks
 from tests.load.errors import LoadError
 from tests.load.stage import Target
 from tests.load.store import Store

@@ -21,7 +21,7 @@ def test_a_table_is_valid_and_has_rows_as_long_as_can_be(tracks: int) -> None:
 @pytest.mark.parametrize("tracks", [2, 31, 1_000])
 def test_a_session_model_foresees_every_track(tracks: int) -> None:
     source = Source(unpack(pack(make_table(tracks, dimensions=5))), "v1")
-    found, _ = infer(source, None, 0, 1.0, (), tracks)
+    found, _ = infer(source, None, 0, 1.0, b"", tracks)
     assert sorted(found.tracks.tolist()) == list(range(1, tracks))
     assert ((found.times > 0.0) & (found.times < 1.0)).all()
 

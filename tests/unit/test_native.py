@@ -19,6 +19,7 @@ from recsvc.recommenders.compiled import library
 from recsvc.recommenders.inference import infer
 from recsvc.recommenders.native import Native
 from recsvc.recommenders.source import Source
+from recsvc.tracks import pack_tracks
 from tests.inferring import inferring_table
 
 ROOT = Path(__file__).parents[2]
@@ -51,9 +52,9 @@ def compiled(source: Source) -> Native:
 
 def same(sources: Pair, data: bytes, report: Report, out: list[int], count: int = COUNT) -> bytes:
     """Infer both ways, and return what is to be kept after it has been found to be the same."""
-    fast = compiled(sources[0]).infer(data, *report, np.array(out, dtype=np.int64), count)
+    fast = compiled(sources[0]).infer(data, *report, pack_tracks(out), count)
     assert fast is not None
-    slow = infer(sources[1], data, *report, out, count)
+    slow = infer(sources[1], data, *report, pack_tracks(out), count)
     (told, kept), (expected, other) = fast, slow
     assert len(told) == len(expected)
     # Where rounding decides who comes first, either may.
@@ -115,7 +116,7 @@ def test_report_by_report(
         heard = track if track == UNKNOWN else first + track % size[0]
         data = same(sources, data, (heard, time), out)
         if plays:
-            told, _ = infer(sources[1], data, heard, time, out, COUNT)
+            told, _ = infer(sources[1], data, heard, time, pack_tracks(out), COUNT)
             out = [*out, *told.tracks[:1].tolist()]
 
 
@@ -132,7 +133,7 @@ def test_a_catalogue_heard_to_its_end() -> None:
     sources, data = pair(37, 3, 16), b""
     for track in range(37):
         data = same(sources, data, (track, 0.6), [])
-    assert len(infer(sources[0], data, 3, 0.5, [], COUNT)[0]) == 0
+    assert len(infer(sources[0], data, 3, 0.5, b"", COUNT)[0]) == 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 64, 1000, 1900])
@@ -147,18 +148,17 @@ def test_as_many_as_are_asked_for(count: int) -> None:
 
 def test_evidence_of_another_model_is_left() -> None:
     (fast, _), (other, _) = pair(), pair(37, 3, 16)
-    nothing = np.zeros(0, dtype=np.int64)
-    _, kept = infer(other, b"", 3, 0.9, (), COUNT)
-    assert compiled(fast).infer(kept, 4, 0.5, nothing, COUNT) is None
-    assert unpack(infer(fast, kept, 4, 0.5, (), COUNT)[1]).version == fast.version
+    _, kept = infer(other, b"", 3, 0.9, b"", COUNT)
+    assert compiled(fast).infer(kept, 4, 0.5, b"", COUNT) is None
+    assert unpack(infer(fast, kept, 4, 0.5, b"", COUNT)[1]).version == fast.version
 
 
 def test_more_than_there_is_room_for_is_left() -> None:
     source, _ = pair(2000, 6, 16)
-    nothing, many = np.zeros(0, dtype=np.int64), np.arange(5000)
-    assert compiled(source).infer(b"", 4, 0.5, nothing, 5000) is None
+    many = pack_tracks(range(5000))
+    assert compiled(source).infer(b"", 4, 0.5, b"", 5000) is None
     assert compiled(source).infer(b"", 4, 0.5, many, COUNT) is None
-    assert len(infer(source, b"", 4, 0.5, (), 5000)[0]) == 13 * 128 - 1  # of those looked at
+    assert len(infer(source, b"", 4, 0.5, b"", 5000)[0]) == 13 * 128 - 1  # of those looked at
 
 
 def test_a_version_too_long_to_be_kept_has_none() -> None:
@@ -180,27 +180,27 @@ def test_evidence_that_another_program_wrote_is_read_as_the_python_reads_it(
     """Its checksum holds, but what it says may make no sense."""
     sources, data = pair(), b""
     for step in range(heard):
-        _, data = infer(sources[0], data, step * 7, step % 5 / 4, (), COUNT)
+        _, data = infer(sources[0], data, step * 7, step % 5 / 4, b"", COUNT)
     damaged = bytearray(data)
     for position, value in flips:
         damaged[8 + position % (len(damaged) - 8)] = value
     damaged[:8] = mmh3_x64_128_digest(bytes(damaged[8:]))[:8]
     evidence = unpack(bytes(damaged))
-    fast = compiled(sources[0]).infer(bytes(damaged), 3, time, np.zeros(0, dtype=np.int64), COUNT)
+    fast = compiled(sources[0]).infer(bytes(damaged), 3, time, b"", COUNT)
     assume(fast is not None)
     assert fast is not None
     assert evidence.belief is not None  # what the one reads, the other does
     # An update of what is no covariance may not be one either; that is none the next time.
     assert len(unpack(fast[1])) in (0, len(evidence) + 1)
     assert len({*fast[0].tracks.tolist()}) == len(fast[0])
-    slow = infer(sources[1], bytes(damaged), 3, time, (), COUNT)
+    slow = infer(sources[1], bytes(damaged), 3, time, b"", COUNT)
     assert len(fast[0]) == len(slow[0])
 
 
 @pytest.mark.parametrize("data", [b"\0", bytes(31), bytes(32), bytes(5000), b"x" * 400])
 def test_what_is_no_evidence_is_none(data: bytes) -> None:
     sources = pair()
-    _, kept = infer(sources[0], data, 3, 0.5, (), COUNT)
+    _, kept = infer(sources[0], data, 3, 0.5, b"", COUNT)
     assert unpack(kept).tracks.tolist() == [3]
 
 

@@ -141,5 +141,5 @@ def test_a_flipped_byte_is_refused_or_still_serves(position: int, mask: int) -> 
         return
     source, policy, evidence = Source(table, "v1"), SessionPolicy(0.1, 4), b""
     for track in (0, 5, 9):
-        plan, evidence = policy.recall(source, 1, track, 0.5, Random(1), evidence, ())
+        plan, evidence = policy.recall(source, 1, track, 0.5, Random(1), evidence, b"")
         assert plan.pools

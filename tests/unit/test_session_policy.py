@@ -19,6 +19,7 @@ from recsvc.recommenders.session import SESSION, SessionPolicy
 from recsvc.recommenders.source import Source
 from recsvc.table import empty
 from recsvc.taste import Belief, predict, prior, update
+from recsvc.tracks import pack_tracks
 from tests.inferring import hear, inferring_table
 from tests.support import small_table
 
@@ -65,7 +66,7 @@ def recall(
 ) -> tuple[Plan, Evidence]:
     """The plan of a session with this evidence, and the evidence after it."""
     kept = pack(evidence) if evidence.belief else b""
-    made, kept = policy.recall(source, 1, track, time, Random(seed), kept, out)
+    made, kept = policy.recall(source, 1, track, time, Random(seed), kept, pack_tracks(out))
     return made, unpack(kept)
 
 

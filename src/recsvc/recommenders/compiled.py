@@ -13,7 +13,7 @@ from typing import Any
 __all__ = ["declared", "library"]
 
 _LIBRARY = Path(__file__).with_name("_compiled.so")
-_INTERFACE = 3
+_INTERFACE = 4
 
 
 @cache
@@ -30,10 +30,16 @@ def library() -> Any:
 
 def declared(found: Any) -> Any:
     """Return a library that knows what its functions are called with."""
-    integer, pointer = ctypes.c_int64, ctypes.c_void_p
+    integer, pointer, text = ctypes.c_int64, ctypes.c_void_p, ctypes.c_char_p
     found.infer.restype = integer
     found.infer.argtypes = [
-        pointer, ctypes.c_char_p, integer, integer, ctypes.c_double, ctypes.c_char_p,
-        integer, integer, pointer, pointer, pointer, pointer,
-    ]  # fmt: skip
+        pointer,
+        text,
+        integer,
+        integer,
+        ctypes.c_double,
+        text,
+        integer,
+        integer,
+    ]
     return found  # `candidates` is given what needs no conversion, which is quicker

@@ -2,23 +2,44 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from recsvc.table import Array
+from recsvc.tracks import Ids, pack_tracks, packed_tracks
 
 __all__ = ["Forecast"]
 
+_FLOAT32 = np.dtype("<f4")
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(slots=True, eq=False)
 class Forecast:
-    """What is expected of the best candidates `tracks` `[m]`, the best first.
+    """What is expected of the best `m` candidates, the best first.
 
-    `numbers` `[4, m]` are what the properties name.
+    Only `/explain` looks at the numbers, so all is kept as bytes.
     """
 
-    tracks: Array
-    numbers: Array
+    packed_tracks: bytes
+    packed_numbers: bytes
+    """`[4, m]` float32: what the properties name, one after the other."""
+
+    @classmethod
+    def of(cls, tracks: Ids, numbers: Array) -> "Forecast":
+        """Return the forecast of `tracks` `[m]`; `numbers` are `[4, m]`."""
+        return cls(pack_tracks(tracks), numbers.astype(_FLOAT32, copy=False).tobytes())
 
     def __len__(self) -> int:
-        return len(self.tracks)
+        return len(self.packed_tracks) // 8
+
+    @property
+    def tracks(self) -> Ids:
+        """The ids."""
+        return packed_tracks(self.packed_tracks)
+
+    @property
+    def numbers(self) -> Array:
+        """All of the following, `[4, m]`."""
+        return np.frombuffer(self.packed_numbers, _FLOAT32).reshape(4, -1)
 
     @property
     def times(self) -> Array:

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define INTERFACE 3 /* with Python; to be changed with what is exchanged, here or in `rows.c` */
+#define INTERFACE 4 /* with Python; to be changed with what is exchanged, here or in `rows.c` */
 
 /* What takes most of the time is compiled once for each kind of processor. */
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12
@@ -61,6 +61,10 @@ typedef struct {
     uint16_t *plays;          /* [artists], all zero between calls */
     float *worth;             /* where a search works, and so all that follow; as long as it takes */
     int32_t *keys, *chosen, *leaf, *gone;
+    uint8_t *kept; /* what a call tells, and so all that follow; see `infer` */
+    int64_t *tracks;
+    float *numbers;
+    int64_t *found;
     double noise, discount;
     char version[VERSION];
 } Model;
@@ -567,12 +571,11 @@ EXPORTED int interface(void) { return INTERFACE; }
 /* Learn from one more report, and foresee the `count` best; see `inference.infer`.
 
    `data` of `size` bytes is the evidence, none for a new session; its checksum is the caller's
-   matter, as is that of `kept`, which has room for the longest there is. `out` are the tracks that
-   went out, the latest last. Returns the size of what is in `kept`, with the `found` best in `tracks`
-   and `numbers` (see `rank`); NOT_USUAL when the Python is to be asked. */
+   matter, as is that of the model's `kept`, which has room for the longest there is. `out` are the
+   tracks that went out, the latest last. Returns the size of what is in `kept`, with the `found` best
+   in `tracks` and `numbers` (see `rank`); NOT_USUAL when the Python is to be asked. */
 EXPORTED int64_t infer(const Model *m, const uint8_t *data, int64_t size, int64_t track, double time,
-                       const int64_t *out, int64_t outs, int64_t count, uint8_t *kept, int64_t *tracks,
-                       float *numbers, int64_t *found)
+                       const int64_t *out, int64_t outs, int64_t count)
 {
     float belief[MOST_DIMENSIONS + MOST_DIMENSIONS * (MOST_DIMENSIONS + 1) / 2];
     Evidence e;
@@ -598,6 +601,6 @@ EXPORTED int64_t infer(const Model *m, const uint8_t *data, int64_t size, int64_
     for (int64_t i = 0; i < e.listed; i++)
         if (m->row_at[e.places[i]] < 0)
             return NOT_USUAL;
-    *found = rank(m, &e, count, tracks, numbers);
-    return write_evidence(m, &e, kept);
+    *m->found = rank(m, &e, count, m->tracks, m->numbers);
+    return write_evidence(m, &e, m->kept);
 }

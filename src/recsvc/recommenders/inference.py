@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsvc.candidates import Ids
 from recsvc.evidence import Evidence, pack, unpack
 from recsvc.recommenders.forecast import Forecast
 from recsvc.recommenders.source import Source
 from recsvc.shortlist import NO_SHORTLIST, Heard, Shortlist, discounts_of, shortlist
 from recsvc.table import Array
 from recsvc.taste import Belief, SessionModel, predict, prior, update
+from recsvc.tracks import unpack_tracks
 
 __all__ = ["Step", "believe", "forecast", "infer", "learn", "walk"]
 
@@ -25,21 +25,20 @@ def infer(
     data: bytes | None,
     track: int,
     time: float,
-    served: Sequence[int] | Ids,
+    served: bytes,
     count: int,
 ) -> tuple[Forecast, bytes]:
     """Learn from one more report of a session, and foresee the `count` best for it.
 
     `data` is the evidence that the session kept, and what it is to keep now is returned. `served`
-    are tracks that went out, the latest last, and are not to go out again.
+    are tracks that went out, packed, the latest last, and are not to go out again.
     """
-    out = np.asarray(served, dtype=np.int64)
     if source.native is not None:
-        found = source.native.infer(data, track, time, out, count)
+        found = source.native.infer(data, track, time, served, count)
         if found is not None:
             return found
     known = learn(source, unpack(data), track, time)
-    foreseen, listed = forecast(source, known, out.tolist(), count)
+    foreseen, listed = forecast(source, known, unpack_tracks(served), count)
     return foreseen, pack(known.with_shortlist(listed))
 
 
@@ -143,7 +142,7 @@ def forecast(
     best = (-times).argsort(kind="stable")[:count]
     tracks = table.tracks.take(model.rows.take(found.places[best]))
     numbers = np.stack((times, discounts, logits, deviations)).take(best, axis=1)
-    return Forecast(tracks, numbers), found
+    return Forecast.of(tracks, numbers), found
 
 
 def _look(

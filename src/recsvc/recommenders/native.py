@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from recsvc.candidates import Ids
 from recsvc.evidence import MOST_HEARD, checked, signed
 from recsvc.recommenders.forecast import Forecast
 from recsvc.shortlist import MOST_TRACKS, discounts_by_plays
@@ -35,6 +34,7 @@ _KNOWN = {
     "spread": np.float64,
     "discounts": np.float32,
 }
+_RESULTS = ("kept", "tracks", "numbers", "found")
 _WORK = {
     "plays": np.uint16,
     "worth": np.float32,
@@ -48,7 +48,7 @@ _WORK = {
 class _Model(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in _SIZES),
-        *((name, ctypes.c_void_p) for name in (*_KNOWN, *_WORK)),
+        *((name, ctypes.c_void_p) for name in (*_KNOWN, *_WORK, *_RESULTS)),
         ("noise", ctypes.c_double),
         ("discount", ctypes.c_double),
         ("version", ctypes.c_char * _VERSION),
@@ -68,20 +68,16 @@ class Native:
 
     def __init__(self, infer: Any, model: _Model, arrays: dict[str, Array]) -> None:
         self._infer = infer
-        self._model = model
         self._arrays = arrays  # what the model points to
         numbers = model.k + model.k * (model.k + 1) // 2
-        self._kept = memoryview(bytearray(32 + 9 * MOST_HEARD + 4 * numbers + 6 * _MOST))
-        self._tracks = np.empty(_MOST, dtype=np.int64)
-        self._numbers = np.empty(4 * _MOST, dtype=np.float32)
+        sizes = 32 + 9 * MOST_HEARD + 4 * numbers + 6 * _MOST, 8 * _MOST, 16 * _MOST
+        rooms = [bytearray(size) for size in sizes]
+        self._kept, self._tracks, self._numbers = (memoryview(room) for room in rooms)
         self._found = ctypes.c_int64()
-        self._at_model = ctypes.addressof(model)
-        self._to = (
-            ctypes.addressof(ctypes.c_char.from_buffer(self._kept)),
-            self._tracks.ctypes.data,
-            self._numbers.ctypes.data,
-            ctypes.addressof(self._found),
-        )
+        written = [ctypes.addressof(ctypes.c_char.from_buffer(room)) for room in rooms]
+        for name, at in zip(_RESULTS, [*written, ctypes.addressof(self._found)], strict=True):
+            setattr(model, name, at)
+        self._model = ctypes.byref(model)
 
     @classmethod
     def of(
@@ -114,21 +110,19 @@ class Native:
             "plays": np.zeros(len(table.artist_name_offsets) - 1, _WORK["plays"]),
         }
         pointers = (array.ctypes.data for array in arrays.values())
-        numbers = (model.noise, model.discount, named)
-        return cls(found.infer, _Model(len(table), leaves, size, k, *pointers, *numbers), arrays)
+        made = _Model(len(table), leaves, size, k, *pointers)
+        made.noise, made.discount, made.version = model.noise, model.discount, named
+        return cls(found.infer, made, arrays)
 
     def infer(
-        self, data: bytes | None, track: int, time: float, out: Ids, count: int
+        self, data: bytes | None, track: int, time: float, out: bytes, count: int
     ) -> tuple[Forecast, bytes] | None:
         """Do what `inference.infer` does; None when it is not the usual call."""
         if not data or not checked(data):
             data = b""
-        size = self._infer(
-            self._at_model, data, len(data), track, time, out.tobytes(), len(out), count, *self._to
-        )
+        size = self._infer(self._model, data, len(data), track, time, out, len(out) // 8, count)
         if size < 0:
             return None
         found = self._found.value
-        numbers = self._numbers[: 4 * found].copy().reshape(4, found)
-        told = Forecast(self._tracks[:found].copy(), numbers)
+        told = Forecast(self._tracks[: 8 * found].tobytes(), self._numbers[: 16 * found].tobytes())
         return told, signed(self._kept[_CHECKSUM:size])

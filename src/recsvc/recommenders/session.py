@@ -1,12 +1,11 @@
 """The policy `session`: what the session is after is inferred, and the best of it is served."""
 
-from collections.abc import Sequence
 from functools import lru_cache, partial
 from random import Random
 
 import numpy as np
 
-from recsvc.candidates import Candidates, Ids
+from recsvc.candidates import Candidates
 from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Plan, Pool, draw
 from recsvc.recommenders.inference import infer
 from recsvc.recommenders.source import NOTHING, Source
@@ -35,7 +34,7 @@ class SessionPolicy:
 
     def plan(self, source: Source, user: int, track: int, time: float, rng: Random) -> Plan:
         """Plan the answer in a session of which nothing is known."""
-        return self.recall(source, user, track, time, rng, b"", ())[0]
+        return self.recall(source, user, track, time, rng, b"", b"")[0]
 
     def recall(
         self,
@@ -45,17 +44,17 @@ class SessionPolicy:
         time: float,
         rng: Random,
         evidence: bytes,
-        served: Sequence[int] | Ids,
+        served: bytes,
     ) -> tuple[Plan, bytes]:
         """Plan the answer from what the session has heard before this report.
 
-        `served` are tracks that went out, the latest last, and are not to go out again. Also
+        `served` are tracks that went out, packed, the latest last, and not to go out again. Also
         returns the evidence to keep, this report included; none without a session model.
         """
         best, kept = NOTHING, b""
         if source.session_model is not None:
             found, kept = infer(source, evidence, track, time, served, self.candidates)
-            best = _greedy(len(found), self.exploration).of(found.tracks)
+            best = _greedy(len(found), self.exploration).of(found.packed_tracks)
         made = draw(rng)
         pools = (
             Pool(SESSION, best, made),

@@ -9,20 +9,18 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import orjson
 
-from recsvc.candidates import Ids
 from recsvc.policy import CONTEXTUAL, PERSONAL, Pool
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import word, words
 from recsvc.session import Claim, Claimed, Exhausted, Moved, idempotency_field
+from recsvc.tracks import pack_tracks
 
-__all__ = ["ClaimWriter", "outcome", "pack_tracks", "packed_tracks", "unpack_tracks"]
+__all__ = ["ClaimWriter", "outcome"]
 
 _LIMITS, _SCALARS, _POOL = 4, 18, 2
 _KEYS, _KEYS_WITH_IDEMPOTENCY = 4, 6
-_INT64 = np.dtype("<i8")
 _NUMBERS = struct.Struct("<Bqqq").pack  # known, expires, now, reported
 _DRAW = struct.Struct("<id").pack
 _MOST_FORMS = 1024
@@ -166,22 +164,6 @@ def _rare_words(claim: Claim) -> bytes:
         f"{claim.policy} {claim.table_version} {report.request_id}" if field else "",
     )
     return rare + evidence
-
-
-def pack_tracks(tracks: Sequence[int]) -> bytes:
-    """Write ids as the scripts know them, 8 bytes each."""
-    return np.asarray(tracks, _INT64).tobytes()
-
-
-def packed_tracks(packed: bytes) -> Ids:
-    """Read such ids, where they are."""
-    return np.frombuffer(packed, _INT64)
-
-
-def unpack_tracks(packed: bytes) -> list[int]:
-    """Read such ids."""
-    found: list[int] = packed_tracks(packed).tolist()
-    return found
 
 
 def outcome(reply: list[Any], claim: Claim) -> Claimed | Exhausted | Moved:

@@ -9,10 +9,10 @@ import orjson
 
 from recsvc.record import Numbered, Record
 from recsvc.redis.caller import Caller
-from recsvc.redis.claims import pack_tracks
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import command
 from recsvc.redis.script import Script
+from recsvc.tracks import pack_tracks
 
 __all__ = ["RedisReplay"]
 

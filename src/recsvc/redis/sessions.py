@@ -9,7 +9,7 @@ import orjson
 
 from recsvc.errors import StoreUnavailableError
 from recsvc.redis.caller import Caller
-from recsvc.redis.claims import ClaimWriter, outcome, pack_tracks, packed_tracks, unpack_tracks
+from recsvc.redis.claims import ClaimWriter, outcome
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import command, framed, word, words
 from recsvc.redis.script import Script
@@ -26,6 +26,7 @@ from recsvc.session import (
     Session,
     idempotency_field,
 )
+from recsvc.tracks import pack_tracks, unpack_tracks
 
 __all__ = ["RedisSessions"]
 
@@ -136,7 +137,7 @@ class RedisSessions:
         key = word(self.keys.session(user))
         written, evidence, heard = await self.caller.call(_RECALL % key)
         position, served = read_progress(written) or (0, None)
-        return Recalled(position, served, evidence or b"", packed_tracks(heard or b""))
+        return Recalled(position, served, evidence or b"", heard or b"")
 
     async def heard(self, user: int, tracks: Sequence[int]) -> list[bool]:
         """Tell which of some tracks the session has heard."""
