@@ -46,20 +46,18 @@ class ClaimWriter:
         self._forms: dict[tuple[int, int, int | None], bytes] = {}
 
     def write(
-        self, claims: Sequence[Claim], window: int, ahead_ms: int, *, all_pools: bool = False
+        self, claims: Sequence[Claim], window: int | None, ahead_ms: int, *, all_pools: bool = False
     ) -> bytes:
         """Write claims of different listeners of one partition.
 
-        `window` is that of idempotency keys, `ahead_ms` what the server's clock is ahead of
-        ours. Without `all_pools` only those are sent that may be asked first.
+        `window` is that of idempotency keys, None where no claim has one; `ahead_ms` what the
+        server's clock is ahead of ours. Without `all_pools` only those are sent that may be asked
+        first.
         """
-        if any(claim.report.key is not None for claim in claims):
-            each, keyed = _KEYS_WITH_IDEMPOTENCY, window
-        else:
-            each, keyed = _KEYS, None
+        each = _KEYS if window is None else _KEYS_WITH_IDEMPOTENCY
         pieces, pools = [b""], 0
         for claim in claims:
-            pieces.append(self._key_words(claim.report.user, keyed))
+            pieces.append(self._key_words(claim.report.user, window))
         pieces.append(self._limits[each])
         for claim in claims:
             pools += _write_claim(claim, ahead_ms, all_pools, pieces)
@@ -78,7 +76,7 @@ class ClaimWriter:
             if len(self._forms) > _MOST_FORMS:  # windows pass
                 self._forms.clear()
             keys = self._keys.of_session(user, window or 0)
-            written = map(word, keys if window else keys[:_KEYS])
+            written = map(word, keys[:_KEYS] if window is None else keys)
             form = b"".join([key.replace(b":%d" % user, b":%d", 1) for key in written])
             self._forms[kind] = form
         return form % ((user, user, user) if window is None else (user, user, user, user, user))

@@ -191,7 +191,11 @@ class RedisSessions:
         return None if packed is None else unpack_tracks(packed)
 
     async def _send_claims(self, claims: Sequence[Claim], *, all_pools: bool = False) -> Any:
-        written = self._writer.write(claims, self._window(), self.ahead_ms, all_pools=all_pools)
+        window = None
+        for claim in claims:
+            if claim.report.key is not None:
+                window = self._window()
+        written = self._writer.write(claims, window, self.ahead_ms, all_pools=all_pools)
         return await self._claim.send(self.caller, written)
 
     async def _insist(self, claim: Claim, reply: Any) -> Any:
