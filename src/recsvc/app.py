@@ -50,9 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with AsyncExitStack() as stack:
             guard = Guard(limits(settings), metrics.turned_away)
             run_beside(guard.run(), "guard", stack)
-            app.context = app.state.context = await _start(
-                settings, metrics, app.state.keyring, stack
-            )
+            app.context = await _start(settings, metrics, app.state.keyring, stack)
             run_beside(metrics.pool(shared_directory()).run(), "figures", stack)
             stack.enter_context(rarely_collecting())
             yield {"guard": guard}  # where the protocol finds it

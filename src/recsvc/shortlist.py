@@ -78,7 +78,7 @@ class Shortlist:
 NO_SHORTLIST = Shortlist(np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.uint16), 0)
 
 
-@np.errstate(invalid="ignore")
+@np.errstate(invalid="ignore")  # see `taste`
 def shortlist(
     model: SessionModel, belief: Belief, artists: Array, heard: Heard, count: int
 ) -> Shortlist:

@@ -29,7 +29,7 @@ class Context:
 
 # Asynchronous, for FastAPI runs a plain function in a thread: a hop for every request.
 async def _context(request: Request) -> Context:
-    return cast("Context", request.app.state.context)
+    return cast("Context", request.app.context)
 
 
 Ctx = Annotated[Context, Depends(_context)]

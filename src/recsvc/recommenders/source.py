@@ -1,4 +1,4 @@
-"""One table, as the recommenders ask it: candidates by id, made once and kept."""
+"""One table, as the recommenders ask it: candidates by id."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from recsvc.taste import SessionModel
 
 __all__ = ["NOTHING", "Source", "session_model"]
 
-_KEPT = 16_384  # candidate lists kept, of each kind; about 5 KB each, the much-asked ones stay
+_KEPT = 16_384  # candidate lists kept, of each kind; about 2 KB each, the much-asked ones stay
 _MOST_OF_ARTIST = 500  # of a longer list of one artist's tracks, the most played
 
 NOTHING = Candidates([], [])
@@ -38,10 +38,10 @@ class Source:
         self.session_artists = _artists(self.session_model, table.artist)
         code = library() if compiled else None
         self.native = self._native(code)
-        self._neighbour_row = _makes(
+        self._neighbour_row = _maker(
             code, table, table.neighbour_offsets, table.neighbours, table.neighbour_weights
         )
-        self._personal_row = _makes(
+        self._personal_row = _maker(
             code, table, table.personal_offsets, table.personal, table.personal_weights
         )
         # Makers of lists, each with a memory of its own: asking again costs a look-up.
@@ -126,7 +126,7 @@ class Source:
         return Candidates(self.table.tracks.take(indices), [1.0] * len(indices))
 
 
-def _makes(code: Any, table: Table, *lists: Array) -> CandidatesOf:
+def _maker(code: Any, table: Table, *lists: Array) -> CandidatesOf:
     """Return what makes candidates of some lists of a table."""
     if code is not None:
         # Nothing is kept: a list that was kept lies far from the processor by the time that it is

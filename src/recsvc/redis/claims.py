@@ -1,7 +1,7 @@
 """Claims as a call of `claim.lua`, and its replies as outcomes.
 
 Every answer costs one of each, so a call is put together from pieces that were written
-before: once a service, once a table, once a list of candidates.
+before, once a service or once a table; candidates come packed.
 """
 
 import struct
@@ -27,6 +27,7 @@ _MOST_FORMS = 1024
 _MEMORYLESS = -1.0  # the spare of a pool that keeps heard tracks
 _SAMPLE = -2.0  # the spare of a sample
 _CALL = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%d\r\n"
+# what ends the evidence, then numbers, track, time, fresh, event, draws
 _USUAL = b"\r\n$25\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 _NONE, _NOTHING = words(b"", b"", b""), words(b"", b"", b"", b"")
 

@@ -173,9 +173,8 @@ class _Wire(asyncio.Protocol):
             raise StoreUnavailableError(_UNSENT + "too many calls wait for replies")
         future = self._loop.create_future()
         due = self._loop.time() + self.reply_within
-        # While a reply is awaited there is no hurry: the commands of requests that the event loop
-        # has at hand go out together, at the price of one call of the system. Not of all of them:
-        # the server would have nothing to do until the last one is written, and then we.
+        # While a reply is awaited, commands that the event loop has at hand go out together, by one
+        # call of the system. Not all: the server would idle until the last is written, then we.
         if self._waiting and len(written) < _LARGE:
             self._unsent.append(written)
             self._unsent_bytes += len(written)
