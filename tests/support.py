@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 
 from recsvc.candidates import Candidates
-from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Draw, Plan, Pool
+from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Draw, Plan, Pool, Routes
 from recsvc.record import Record
 from recsvc.redis.commands import Client
 from recsvc.session import Claim, Report
@@ -79,7 +79,8 @@ def three_pools(*, pick: int = 0, spare: float = 0.0) -> Plan:
     """A plan like the ensemble's: tracks 10.., 20.., 30.., two of each, weights 1 and 3."""
     names = {CONTEXTUAL: 10, PERSONAL: 20, POPULAR: 30}
     pools = tuple(pool(n, {b: 1.0, b + 1: 3.0}, pick, spare) for n, b in names.items())
-    return Plan(pools, {CONTEXTUAL: (0, 1, 2), PERSONAL: (1, 0, 2), None: (0, 1, 2)})
+    routes = {CONTEXTUAL: (0, 1, 2), PERSONAL: (1, 0, 2), None: (0, 1, 2)}
+    return Plan(pools, Routes(routes))
 
 
 def claim(

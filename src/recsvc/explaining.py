@@ -26,7 +26,7 @@ class Explaining:
         gone = await self._heard_of_catalogue(call, session)
         pools: list[PoolExplanation] = []
         answered_by = None
-        for index in plan.route(last):
+        for index in plan.routes.after(last):
             pool = plan.pools[index]
             flags = await self._heard(call.report, pool)
             answers = answered_by is None and not all(flags)

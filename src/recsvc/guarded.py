@@ -17,6 +17,7 @@ from recsvc.outages import Outages
 from recsvc.record import Record, forgetting, pack, record_of
 from recsvc.recovery import Recovery
 from recsvc.session import (
+    UNSURE,
     Claim,
     Claimed,
     Exhausted,
@@ -68,8 +69,11 @@ class GuardedSessions(Outages):
 
     # --- the port ---------------------------------------------------------------------------
 
-    async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
-        """Settle a plan, record the answer and its event, all in one step."""
+    async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
+        """Settle a plan, record the answer and its event, all in one step.
+
+        Who answered last is not taken from `last`, but from what is remembered of the listener.
+        """
         report, memory = claim.report, self.memory
         place = memory.place(report.user, claim.at_ms / 1000)
         if memory.pending(place):
@@ -77,7 +81,7 @@ class GuardedSessions(Outages):
         if self.breaker.is_open:
             raise NotAskedError(_KNOWN)
         try:
-            outcome = await self.store.claim(claim)
+            outcome = await self.store.claim(claim, memory.last(place))
         except asyncio.CancelledError:
             self._failed(_LATE)
             raise
@@ -97,7 +101,9 @@ class GuardedSessions(Outages):
         """Sort different listeners into lists of places whose claims may go out together."""
         return self.store.bundles(users)
 
-    async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed | Exhausted | Moved]:
+    async def claim_all(
+        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+    ) -> list[Claimed | Exhausted | Moved]:
         """Claim for the listeners of one bundle, each in one step, all in one round trip.
 
         Those of whom the store has something to learn yet are left to `claim`, which waits.
@@ -107,7 +113,11 @@ class GuardedSessions(Outages):
         ready = [at for at, place in enumerate(places) if not memory.pending(place)]
         if not ready:
             return outcomes
-        found = await self._ask(self.store.claim_all, [claims[at] for at in ready])
+        found = await self._ask(
+            self.store.claim_all,
+            [claims[at] for at in ready],
+            [memory.last(places[at]) for at in ready],
+        )
         records = list[bytes]()
         for at, outcome in zip(ready, found, strict=True):
             outcomes[at] = outcome

@@ -38,6 +38,7 @@ __all__ = [
     "Draw",
     "Plan",
     "Pool",
+    "Routes",
     "Sample",
     "backfill_weights",
     "draw",
@@ -174,22 +175,36 @@ class Sample:
     size: int
 
 
+class Routes:
+    """In which order the pools of a plan are asked, by the recommender that answered last.
+
+    `None` is every other state, a new session among them. A policy makes its routes once: each
+    is equal to itself alone, so what is derived from one is soon found again.
+    """
+
+    __slots__ = ("_by_last", "first")
+
+    def __init__(self, by_last: Mapping[str | None, tuple[int, ...]]) -> None:
+        self._by_last = by_last
+        self.first = tuple(sorted({route[0] for route in by_last.values()}))
+        """The pools that may be the first to be asked."""
+
+    def after(self, last: str | None) -> tuple[int, ...]:
+        """Return the indices of the pools to ask, in order, after `last`."""
+        return self._by_last.get(last) or self._by_last[None]
+
+
 @value
 class Plan:
     """Who may answer, in which order, for every session state that matters.
 
-    `routes` maps the last recommender to the pools in the order in which they are
-    asked; `None` is every other state, a new session among them. Whoever answers after
-    the first of a route is a fallback; in a plan made as a fallback everyone is.
+    Whoever answers after the first of a route is a fallback; in a plan made as a fallback
+    everyone is.
     """
 
     pools: tuple[Pool | Sample, ...]
-    routes: Mapping[str | None, tuple[int, ...]]
+    routes: Routes
     fallback: bool = False
-
-    def route(self, last: str | None) -> tuple[int, ...]:
-        """Return the indices of the pools to ask, in order, after `last`."""
-        return self.routes.get(last, self.routes[None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +246,7 @@ def settle(
     `heard` tells for each of some tracks whether this session has heard it;
     `heard_in_population` is how many tracks of a `Sample`'s population it has heard.
     """
-    for rank, index in enumerate(plan.route(last)):
+    for rank, index in enumerate(plan.routes.after(last)):
         pool = plan.pools[index]
         if isinstance(pool, Sample):
             found = _settle_sample(pool, heard(pool.proposals), heard_in_population)

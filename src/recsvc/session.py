@@ -12,6 +12,7 @@ from recsvc.values import value
 
 __all__ = [
     "NOT_RECALLED",
+    "UNSURE",
     "Claim",
     "Claimed",
     "Exhausted",
@@ -165,6 +166,9 @@ class Recalled:
 
 NOT_RECALLED = Recalled(0, None, b"")
 
+UNSURE = ""
+"""In place of a recommender's name: nobody knows who answered last, or whether anybody did."""
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
@@ -182,13 +186,19 @@ class Receipt:
 class Sessions(Protocol):
     """The port to the session store. Every method may raise `StoreUnavailableError`."""
 
-    async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
-        """Settle a plan, record the answer and its event, all in one step."""
+    async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
+        """Settle a plan, record the answer and its event, all in one step.
+
+        `last` is the recommender that is thought to have answered last. A wrong guess changes
+        no answer, but to be right saves time.
+        """
 
     def bundles(self, users: Sequence[int]) -> list[list[int]]:
         """Sort different listeners into lists of places whose claims may go out together."""
 
-    async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed | Exhausted | Moved]:
+    async def claim_all(
+        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+    ) -> list[Claimed | Exhausted | Moved]:
         """Claim for the listeners of one bundle, each as `claim` does, but in one round trip.
 
         `Moved` also stands for a claim that has to be made alone: nothing was changed by it.

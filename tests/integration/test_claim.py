@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Awaitable
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -20,14 +21,16 @@ from recsvc.policy import (
     POPULAR,
     Plan,
     Pool,
+    Routes,
     Sample,
     draw,
     settle,
 )
+from recsvc.redis.caller import Caller
 from recsvc.redis.commands import Client
 from recsvc.redis.keys import Keys
 from recsvc.redis.sessions import RedisSessions
-from recsvc.session import Claimed, Exhausted, Moved
+from recsvc.session import UNSURE, Claimed, Exhausted, Moved
 from recsvc.tracks import pack_tracks
 from tests.support import claim, command, pool, three_pools
 
@@ -85,7 +88,7 @@ def plans(draws: st.DrawFn) -> Plan:
     offered = tuple(draws(st.lists(pools(), min_size=1, max_size=4)))
     order = st.permutations(range(len(offered))).map(tuple)
     routes = {last: draws(order) for last in (CONTEXTUAL, PERSONAL, None)}
-    return Plan(offered, routes, draws(st.booleans()))
+    return Plan(offered, Routes(routes), draws(st.booleans()))
 
 
 # The fixtures are shared by all examples on purpose: each has a listener of its own.
@@ -99,6 +102,7 @@ def plans(draws: st.DrawFn) -> Plan:
     reported=tracks_of,
     long=st.booleans(),
     user=st.integers(0, 2**63 - 1),
+    guess=st.sampled_from([None, CONTEXTUAL, PERSONAL, UNSURE]),
 )
 async def test_redis_settles_as_the_policy_does(
     client: Client,
@@ -110,11 +114,13 @@ async def test_redis_settles_as_the_policy_does(
     reported: int,
     long: bool,
     user: int,
+    guess: str | None,
 ) -> None:
+    sessions.doubt = 0
     await sessions.erase(user)
     await remember(client, keys, user, heard, long=long, last=last)
 
-    outcome = await sessions.claim(claim(plan, user=user, track=reported))
+    outcome = await sessions.claim(claim(plan, user=user, track=reported), guess)
 
     gone = {*heard, reported}
     expected = settle(plan, last, lambda tracks: [t in gone for t in tracks], len(gone))
@@ -137,7 +143,8 @@ async def test_concurrent_claims_never_get_the_same_track(
 ) -> None:
     candidates = Candidates(list(range(100, 300)), [1.0] * 200)
     rng = Random(1)
-    plans = [Plan((Pool(POPULAR, candidates, draw(rng)),), {None: (0,)}) for _ in range(200)]
+    only = Routes({None: (0,)})
+    plans = [Plan((Pool(POPULAR, candidates, draw(rng)),), only) for _ in range(200)]
 
     outcomes = await asyncio.gather(*(sessions.claim(claim(p, track=100)) for p in plans))
 
@@ -185,7 +192,7 @@ async def test_the_same_key_gets_the_same_answer_and_one_event(
 async def test_an_exhausted_plan_leaves_no_trace(
     client: Client, keys: Keys, sessions: RedisSessions
 ) -> None:
-    plan = Plan((pool(CONTEXTUAL, {5: 1.0}),), {None: (0,)})
+    plan = Plan((pool(CONTEXTUAL, {5: 1.0}),), Routes({None: (0,)}))
     outcome = await sessions.claim(claim(plan, track=5))
     assert outcome == Exhausted(0, 1)
     assert await sessions.read(1) is None
@@ -199,7 +206,7 @@ async def test_personal_tracks_that_are_all_heard_are_not_looked_up_again(
 ) -> None:
     await remember(client, keys, 1, [21, 22], long=long)
     offered = (pool(PERSONAL, {21: 1.0, 22: 1.0}), pool(CONTEXTUAL, dict.fromkeys(range(5), 1.0)))
-    one = claim(Plan(offered, {None: (0, 1)}), track=21)
+    one = claim(Plan(offered, Routes({None: (0, 1)})), track=21)
 
     async def answer(version: str) -> str:
         outcome = await sessions.claim(replace(one, table_version=version))
@@ -213,6 +220,63 @@ async def test_personal_tracks_that_are_all_heard_are_not_looked_up_again(
     await client.hdel(keys.session(1), "heard")
     assert await answer("v1") == CONTEXTUAL
     assert await answer("v2") == PERSONAL  # another table has other personal tracks
+
+
+class Counting:
+    """Notes of each command to the store how many pools of 70 candidates it can have."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+        self.pools: list[int] = []
+
+    def call(self, written: bytes) -> Awaitable[Any]:
+        self.pools.append(len(written) // (70 * 16))
+        return self.caller.call(written)
+
+
+def wide_pools(empty: str = "") -> Plan:
+    """A plan like the ensemble's, of 70 tracks each but for an empty one."""
+    names = {CONTEXTUAL: 1000, PERSONAL: 2000, POPULAR: 3000}
+    offered = tuple(
+        pool(name, {} if name == empty else dict.fromkeys(range(first, first + 70), 1.0))
+        for name, first in names.items()
+    )
+    return Plan(offered, three_pools().routes)
+
+
+async def test_only_what_is_asked_next_is_sent_when_it_is_known_who_answered_last(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    sessions.caller = sent = Counting(sessions.caller)
+    await remember(client, keys, 1, [], long=False, last=PERSONAL)
+    for guess in (PERSONAL, UNSURE):
+        outcome = await sessions.claim(claim(wide_pools()), guess)
+        assert isinstance(outcome, Claimed)
+        assert outcome.recommender == PERSONAL
+    assert sent.pools == [1, 2]
+
+
+async def test_a_wrong_guess_costs_one_round_trip_and_then_no_others_are_made_for_a_while(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    sessions.caller = sent = Counting(sessions.caller)
+    await remember(client, keys, 1, [], long=False, last=PERSONAL)
+    outcome = await sessions.claim(claim(wide_pools()), CONTEXTUAL)
+    assert isinstance(outcome, Claimed)
+    assert (outcome.recommender, outcome.fallback) == (PERSONAL, False)
+    assert sent.pools == [1, 3]
+    for _ in range(100):
+        await sessions.claim(claim(wide_pools(), user=2), PERSONAL)
+    await sessions.claim(claim(wide_pools(), user=3), None)
+    assert sent.pools[2:] == [2] * 100 + [1]
+
+
+async def test_where_the_first_has_nothing_the_next_is_sent_along(sessions: RedisSessions) -> None:
+    sessions.caller = sent = Counting(sessions.caller)
+    outcome = await sessions.claim(claim(wide_pools(empty=CONTEXTUAL)), None)
+    assert isinstance(outcome, Claimed)
+    assert (outcome.recommender, outcome.fallback) == (PERSONAL, True)
+    assert sent.pools == [1]  # one of the two is empty
 
 
 async def test_a_session_that_cannot_be_read_is_begun_anew(
@@ -239,7 +303,7 @@ async def test_a_claim_for_a_session_that_has_moved_on_is_refused(sessions: Redi
 async def test_tracks_outside_the_catalogue_are_not_counted_as_heard_of_it(
     sessions: RedisSessions,
 ) -> None:
-    sample = Plan((Sample(CATALOGUE, [1, 2, 3], 3),), {None: (0,)})
+    sample = Plan((Sample(CATALOGUE, [1, 2, 3], 3),), Routes({None: (0,)}))
     first = await sessions.claim(replace(claim(sample, track=999), known=False))
     assert isinstance(first, Claimed)
     assert first.propensity == 1 / 3
@@ -250,7 +314,7 @@ async def test_tracks_outside_the_catalogue_are_not_counted_as_heard_of_it(
 
 async def test_a_sample_of_another_table_needs_a_recount(sessions: RedisSessions) -> None:
     await sessions.claim(claim(three_pools()))
-    sample = Plan((Sample(CATALOGUE, [1, 2, 3], 3),), {None: (0,)})
+    sample = Plan((Sample(CATALOGUE, [1, 2, 3], 3),), Routes({None: (0,)}))
     swapped = replace(claim(sample, track=1), table_version="v2")
     assert await sessions.claim(swapped) == Exhausted(1, None)
     outcome = await sessions.claim(replace(swapped, recount=2))
@@ -264,7 +328,7 @@ async def test_a_session_that_grows_long_goes_on_as_it_was(
     served: list[int] = []
     for i in range(100):
         weights = {1000 + 2 * i + j: 1.0 for j in range(2)} | dict.fromkeys(served[:60], 5.0)
-        plan = Plan((pool(CONTEXTUAL, weights, pick=2 * i % len(weights)),), {None: (0,)})
+        plan = Plan((pool(CONTEXTUAL, weights, pick=2 * i % len(weights)),), Routes({None: (0,)}))
         outcome = await sessions.claim(replace(claim(plan, track=2000 + i), known=i % 2 == 0))
         assert isinstance(outcome, Claimed)
         assert outcome.track not in served

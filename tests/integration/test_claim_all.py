@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from recsvc.errors import StoreUnavailableError
-from recsvc.policy import CONTEXTUAL, Plan, Pool
+from recsvc.policy import CONTEXTUAL, Plan, Pool, Routes
 from recsvc.redis.commands import Client
 from recsvc.redis.keys import Keys
 from recsvc.redis.sessions import RedisSessions
@@ -17,7 +17,7 @@ from tests.support import claim, command, pool, three_pools
 async def test_claims_that_go_together_are_settled_each_for_itself(
     client: Client, keys: Keys, sessions: RedisSessions
 ) -> None:
-    exhausted = Plan((pool(CONTEXTUAL, {5: 1.0}),), {None: (0,)})
+    exhausted = Plan((pool(CONTEXTUAL, {5: 1.0}),), Routes({None: (0,)}))
     asked = [claim(three_pools(pick=user % 2), user=user) for user in range(10)]
     asked[4] = claim(exhausted, user=4, track=5)
     asked[6] = replace(asked[6], position=3)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from recsvc.errors import RecordError
-from recsvc.policy import CATALOGUE, Plan, Sample
+from recsvc.policy import CATALOGUE, Plan, Routes, Sample
 from recsvc.record import Record, pack, unpack
 from recsvc.redis.caller import Caller
 from recsvc.redis.commands import Client
@@ -183,7 +183,7 @@ async def acknowledged(sessions: RedisSessions, count: int, first: int = 0) -> l
     found = []
     for n in range(first, first + count):
         name = f"{n:016x}"
-        plan = Plan((Sample(CATALOGUE, [100 + n], 1000),), {None: (0,)})
+        plan = Plan((Sample(CATALOGUE, [100 + n], 1000),), Routes({None: (0,)}))
         made = record(0, name=name, track=100 + n - 1)
         one = claim(plan, track=100 + n - 1)
         claimed = await sessions.claim(replace(one, event=made.event, at_ms=NOW.ms))
@@ -267,7 +267,7 @@ async def test_a_lost_erasure_is_made_again(
 async def test_a_count_made_with_another_catalogue_is_made_anew(
     sessions: RedisSessions, replay: RedisReplay
 ) -> None:
-    sample = Plan((Sample(CATALOGUE, [1, 2, 3], 3),), {None: (0,)})
+    sample = Plan((Sample(CATALOGUE, [1, 2, 3], 3),), Routes({None: (0,)}))
     await replay.write("spool", [(1, record(2, track=999, known=False))])
     claimed = await sessions.claim(claim(sample, track=2))
     assert isinstance(claimed, Claimed)

@@ -11,7 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from recsvc.candidates import Candidates
 from recsvc.explanation import explain_pool
 from recsvc.packing import pack, unpack
-from recsvc.policy import CONTEXTUAL, PERSONAL, Plan, Pool, draw, settle, switch
+from recsvc.policy import CONTEXTUAL, PERSONAL, Plan, Pool, Routes, draw, settle, switch
 from recsvc.recommenders.ensemble import Ensemble
 from recsvc.recommenders.source import Source
 from recsvc.redis.caller import Caller
@@ -39,7 +39,7 @@ def test_draw_among_70_minus_heard(benchmark: BenchmarkFixture, heard: int) -> N
     rng, listener = Random(1), listener_of(heard)
 
     def decide() -> int:
-        plan = Plan((Pool(CONTEXTUAL, CANDIDATES, draw(rng)),), {None: (0,)})
+        plan = Plan((Pool(CONTEXTUAL, CANDIDATES, draw(rng)),), Routes({None: (0,)}))
         decision = settle(plan, None, listener, 0)
         assert decision is not None
         return decision.track

@@ -116,7 +116,7 @@ def expected(
     """Say who is to answer, and with which probability each track is to come."""
     gone = {*who.heard, track}
     plan = Ensemble().plan(source, who.user, track, time, Random(0))
-    for index in plan.route(who.last):
+    for index in plan.routes.after(who.last):
         pool = plan.pools[index]
         assert isinstance(pool, Pool)
         offered = zip(pool.candidates.tracks, pool.candidates.weights, strict=True)

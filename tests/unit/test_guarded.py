@@ -14,9 +14,11 @@ from recsvc.errors import NotAskedError, StoreUnavailableError
 from recsvc.guarded import GuardedSessions
 from recsvc.journal import read_journal
 from recsvc.memory import Memory
+from recsvc.policy import CONTEXTUAL
 from recsvc.record import Numbered, Record, pack, unpack
 from recsvc.recovery import Recovery
 from recsvc.session import (
+    UNSURE,
     Claim,
     Claimed,
     Exhausted,
@@ -39,6 +41,7 @@ class Store:
     asked: int = 0
     position: int = 0
     written: list[int] = field(default_factory=list)
+    lasts: list[str | None] = field(default_factory=list)
     held: asyncio.Event | None = None
 
     async def _reach(self) -> None:
@@ -48,7 +51,8 @@ class Store:
         if self.fault is not None:
             raise self.fault
 
-    async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
+    async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
+        self.lasts.append(last)
         await self._reach()
         self.position += 1
         track = 100 + self.position
@@ -59,8 +63,10 @@ class Store:
     def bundles(self, users: Sequence[int]) -> list[list[int]]:
         return [list(range(start, min(start + 3, len(users)))) for start in range(0, len(users), 3)]
 
-    async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed | Exhausted | Moved]:
-        return [await self.claim(claim) for claim in claims]
+    async def claim_all(
+        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+    ) -> list[Claimed | Exhausted | Moved]:
+        return [await self.claim(*each) for each in zip(claims, lasts, strict=True)]
 
     async def finish(
         self, report: Report, event: Mapping[str, Any], expires_ms: int = 0
@@ -222,6 +228,15 @@ async def test_a_probe_that_hangs_is_given_up(guard: Guard) -> None:
         while guard.store.asked < asked + 3:
             await asyncio.sleep(0.01)
     assert guard.sessions.breaker.is_open
+
+
+async def test_it_says_who_answered_last(guard: Guard) -> None:
+    await guard.sessions.claim(claim(three_pools(), user=1))
+    await guard.sessions.claim(claim(three_pools(), user=1))
+    await guard.sessions.claim_all([claim(three_pools(), user=user) for user in (1, 2)])
+    await guard.sessions.finish(claim(three_pools(), user=1).report, {"user": 1})
+    await guard.sessions.claim(claim(three_pools(), user=1))
+    assert guard.store.lasts == [None, CONTEXTUAL, CONTEXTUAL, None, None]
 
 
 async def test_a_call_that_runs_out_of_time_is_a_failure(guard: Guard) -> None:

@@ -19,6 +19,7 @@ from recsvc.policy import (
     POPULAR,
     Plan,
     Pool,
+    Routes,
     Sample,
     backfill_weights,
     draw,
@@ -108,7 +109,7 @@ def test_the_planned_draw_is_taken_when_it_is_unheard() -> None:
 
 def test_a_heard_draw_is_replaced_among_the_unheard() -> None:
     offered = pool(CONTEXTUAL, {1: 1.0, 2: 2.0, 3: 3.0, 4: 2.0}, pick=0, spare=0.5)
-    decision = settle(Plan((offered,), {None: (0,)}), None, heard(1), 0)
+    decision = settle(Plan((offered,), Routes({None: (0,)})), None, heard(1), 0)
     # Unheard are 2, 3, 4 with weights 2, 3, 2: half of 7 falls into track 3.
     assert decision is not None
     assert (decision.track, decision.propensity) == (3, 3 / 7)
@@ -136,18 +137,20 @@ def test_the_order_of_fallbacks(
 
 def test_nothing_left_is_nothing() -> None:
     assert settle(three_pools(), None, heard(10, 11, 20, 21, 30, 31), 0) is None
-    assert settle(Plan((pool(POPULAR, {}, pick=-1),), {None: (0,)}), None, heard(), 0) is None
+    assert (
+        settle(Plan((pool(POPULAR, {}, pick=-1),), Routes({None: (0,)})), None, heard(), 0) is None
+    )
 
 
 def test_without_memory_the_heard_stay() -> None:
-    plan = Plan((pool(CONTEXTUAL, {1: 1.0, 2: 1.0}, memory=False),), {None: (0,)})
+    plan = Plan((pool(CONTEXTUAL, {1: 1.0, 2: 1.0}, memory=False),), Routes({None: (0,)}))
     decision = settle(plan, None, heard(1, 2), 2)
     assert decision is not None
     assert (decision.track, decision.propensity) == (1, 0.5)
 
 
 def test_a_sample_gives_its_first_unheard_proposal() -> None:
-    plan = Plan((Sample(CATALOGUE, [7, 8, 9], 10),), {None: (0,)})
+    plan = Plan((Sample(CATALOGUE, [7, 8, 9], 10),), Routes({None: (0,)}))
     decision = settle(plan, None, heard(7), 4)
     assert decision is not None
     assert (decision.track, decision.propensity) == (8, 1 / 6)
@@ -162,7 +165,7 @@ def test_propensity_is_the_share_of_the_unheard_weight(
     weights: dict[int, float], gone: set[int], seed: int
 ) -> None:
     candidates = Candidates(list(weights), list(weights.values()))
-    plan = Plan((Pool(POPULAR, candidates, draw(Random(seed))),), {None: (0,)})
+    plan = Plan((Pool(POPULAR, candidates, draw(Random(seed))),), Routes({None: (0,)}))
     flags = [track in gone for track in weights]
     decision = settle(plan, None, heard(*gone), 0)
     if all(flags):
@@ -195,7 +198,7 @@ def test_draws_are_as_frequent_as_their_propensities_say(gone: tuple[int, ...]) 
     rng, rounds = Random(7), 20_000
     served: Counter[int] = Counter()
     for _ in range(rounds):
-        plan = Plan((Pool(POPULAR, candidates, draw(rng)),), {None: (0,)})
+        plan = Plan((Pool(POPULAR, candidates, draw(rng)),), Routes({None: (0,)}))
         decision = settle(plan, None, heard(*gone), 0)
         assert decision is not None
         served[decision.track] += 1

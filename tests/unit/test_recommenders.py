@@ -36,7 +36,7 @@ def memory(made: Plan) -> set[bool]:
 
 
 def names(made: Plan, last: str | None) -> list[str]:
-    return [made.pools[index].recommender for index in made.route(last)]
+    return [made.pools[index].recommender for index in made.routes.after(last)]
 
 
 def test_the_setting_offers_the_policies_that_ship() -> None:

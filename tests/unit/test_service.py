@@ -17,6 +17,7 @@ from recsvc.recommenders.source import Source
 from recsvc.record import Record, unpack
 from recsvc.service import Answer, Service
 from recsvc.session import (
+    UNSURE,
     Claim,
     Claimed,
     Exhausted,
@@ -50,7 +51,7 @@ class MemorySessions:
         if self.fault is not None:
             raise self.fault
 
-    async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
+    async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
         await self._reach()
         if self.overtaken:
             self.overtaken -= 1
@@ -84,7 +85,9 @@ class MemorySessions:
     def bundles(self, users: Sequence[int]) -> list[list[int]]:
         return [list(range(start, min(start + 3, len(users)))) for start in range(0, len(users), 3)]
 
-    async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed | Exhausted | Moved]:
+    async def claim_all(
+        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+    ) -> list[Claimed | Exhausted | Moved]:
         return [await self.claim(claim) for claim in claims]
 
     async def finish(

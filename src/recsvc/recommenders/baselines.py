@@ -16,6 +16,7 @@ from recsvc.policy import (
     POPULAR,
     Plan,
     Pool,
+    Routes,
     Sample,
     draw,
 )
@@ -65,26 +66,28 @@ class Chain:
         self.name = name
         self.offers = offers
         self.memory = memory
+        self._routes = Routes({None: tuple(range(len(offers)))})
 
     def plan(self, source: Source, user: int, track: int, time: float, rng: Random) -> Plan:
         """Plan the same order for every state of the session."""
         offered = [(name, offer(source, user, track)) for name, offer in self.offers]
         made = draw(rng)
         pools = tuple(Pool(name, found, made, self.memory) for name, found in offered)
-        return Plan(pools, {None: tuple(range(len(pools)))})
+        return Plan(pools, self._routes)
 
 
 class RandomTrack:
     """Any unheard track, each as likely as any other."""
 
     name = "random"
+    _routes = Routes({None: (0,)})
 
     def plan(self, source: Source, user: int, track: int, time: float, rng: Random) -> Plan:
         """Propose distinct random tracks; the first unheard one is a uniform draw."""
         size = len(source.table)
         indices = rng.sample(range(size), min(_PROPOSALS, size))
         sample = Sample(CATALOGUE, source.table.tracks[indices].tolist(), size)
-        return Plan((sample,), {None: (0,)})
+        return Plan((sample,), self._routes)
 
 
 def baselines(switch_threshold: float) -> tuple[Chain | Ensemble | RandomTrack, ...]:

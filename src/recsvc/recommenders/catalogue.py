@@ -5,7 +5,7 @@ from math import ceil
 from random import Random
 
 from recsvc.candidates import Candidates
-from recsvc.policy import CATALOGUE, OLDEST, Draw, Plan, Pool, Sample
+from recsvc.policy import CATALOGUE, OLDEST, Draw, Plan, Pool, Routes, Sample
 from recsvc.recommenders.source import Source
 
 __all__ = ["plan_among", "plan_oldest", "plan_sample"]
@@ -13,6 +13,7 @@ __all__ = ["plan_among", "plan_oldest", "plan_sample"]
 # The chance that every proposal has been heard is below e**-_SURENESS.
 _SURENESS = 12
 _MOST = 2048
+_ONE = Routes({None: (0,)})
 
 
 def plan_sample(source: Source, heard: int, rng: Random) -> Plan | None:
@@ -43,4 +44,4 @@ def plan_oldest(track: int) -> Plan:
 
 
 def _only(pool: Pool | Sample) -> Plan:
-    return Plan((pool,), {None: (0,)}, fallback=True)
+    return Plan((pool,), _ONE, fallback=True)

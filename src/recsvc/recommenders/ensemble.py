@@ -1,6 +1,7 @@
 """The policy `ensemble`: contextual or personal, whichever is doing well."""
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from recsvc.candidates import Candidates
@@ -11,6 +12,7 @@ from recsvc.policy import (
     SWITCH_THRESHOLD,
     Plan,
     Pool,
+    Routes,
     draw,
     switch,
 )
@@ -46,7 +48,12 @@ class Ensemble:
         self.memory = memory
         # The switch rule only asks on which side of the threshold a time is.
         self._routes = tuple(
-            {last: _ORDER[switch(last, time, threshold)] for last in (CONTEXTUAL, PERSONAL, None)}
+            Routes(
+                {
+                    last: _ORDER[switch(last, time, threshold)]
+                    for last in (CONTEXTUAL, PERSONAL, None)
+                }
+            )
             for time in (-1.0, threshold)
         )
 
@@ -54,8 +61,8 @@ class Ensemble:
         """Plan the answer for every state that the session may be in."""
         made, memory = draw(rng), self.memory
         pools = (
-            Pool(CONTEXTUAL, self.contextual(source, track), made, memory),
-            Pool(PERSONAL, source.personal(user), made, memory),
+            Pool(CONTEXTUAL, partial(self.contextual, source, track), made, memory),
+            Pool(PERSONAL, partial(source.personal, user), made, memory),
             Pool(POPULAR, source.popular, made, memory),
         )
         return Plan(pools, self._routes[time >= self.threshold])

@@ -6,7 +6,7 @@ from random import Random
 import numpy as np
 
 from recsvc.candidates import Candidates
-from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Plan, Pool, draw
+from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Plan, Pool, Routes, draw
 from recsvc.recommenders.inference import infer
 from recsvc.recommenders.source import NOTHING, Source
 
@@ -15,7 +15,7 @@ __all__ = ["SESSION", "SessionPolicy"]
 SESSION = "session"
 
 _LEAST_EXPLORATION = 1e-9
-_IN_TURN: dict[str | None, tuple[int, ...]] = {None: (0, 1, 2, 3)}
+_IN_TURN = Routes({None: (0, 1, 2, 3)})
 
 
 class SessionPolicy:

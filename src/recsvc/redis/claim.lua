@@ -8,10 +8,11 @@
 --        are idempotency keys also idempotency now, before; all of one partition, each listener
 --        once
 -- ARGV   session ttl in ms, events_max, idempotency ttl in ms, how many KEYS each claim has; then
---        of each claim what is unpacked below, and of each of its pools its recommender, and its
+--        of each claim what is unpacked below, and of each pool that is sent its recommender and its
 --        candidates: tracks (8 bytes each), weights and their sum (doubles); of a sample only tracks
 -- `numbers` are whether the catalogue has the reported track (byte), when the claim expires, now,
--- and that track (int64 each). `draws` has of each pool its pick (int32; of a sample its
+-- and that track (int64 each). `sent` are the numbers of the pools that are sent (bytes), as they
+-- are in the routes `contextual`, `personal` and `otherwise`. `draws` has of each its pick (int32; of a sample its
 -- population) and its spare (double; MEMORYLESS: heard tracks stay in it; SAMPLE: it is one).
 -- Returns of each claim
 --         {'claimed', track, recommender, propensity, position, session, fallback, stream entry},
@@ -108,7 +109,7 @@ end
 local function claim(first_key, first)
   local session, listened, order, events, idem, idem_before =
     unpack(KEYS, first_key, first_key + own_keys - 1)
-  local pools, policy, version, late, contextual, personal, otherwise, expected, recount, field,
+  local sent, policy, version, late, contextual, personal, otherwise, expected, recount, field,
     answer, evidence, numbers, track, time, fresh, event, draws =
     unpack(ARGV, first, first + SCALARS - 1)
   local known, expires, now, reported = struct.unpack('<Bi8i8c8', numbers)
@@ -139,13 +140,13 @@ local function claim(first_key, first)
   local spent, spent_now = stored[3] == version, false
   local choice, propensity, recommender, rank
   for i = 1, #route do
-    local pool = string.byte(route, i)
-    if pool >= tonumber(pools) then return {'more'} end
+    local nth = find(sent, sub(route, i, i), 1, true)
+    if not nth then return {'more'} end
     local candidates, index
-    recommender, candidates = unpack(ARGV, first + SCALARS + POOL * pool,
-      first + SCALARS + POOL * pool + POOL - 1)
+    recommender, candidates = unpack(ARGV, first + SCALARS + POOL * (nth - 1),
+      first + SCALARS + POOL * nth - 1)
     rank = i
-    local pick, spare = struct.unpack('<id', draws, 12 * pool + 1)
+    local pick, spare = struct.unpack('<id', draws, 12 * nth - 11)
     if spare == SAMPLE then
       local gone = heard_of_catalogue(counted == version, heard, listened, outside, known, reported)
       index, propensity = settle_sample(candidates, pick, gone, heard, listened, reported)
@@ -206,6 +207,6 @@ for i = 1, #KEYS / own_keys do
     local well, reply = pcall(claim, first_key, first)
     replies[i] = well and reply or {'failed'}
   end
-  first = first + SCALARS + POOL * ARGV[first]
+  first = first + SCALARS + POOL * #ARGV[first]
 end
 return replies

@@ -11,13 +11,13 @@ from typing import Any
 
 import orjson
 
-from recsvc.policy import CONTEXTUAL, PERSONAL, Pool
+from recsvc.policy import CONTEXTUAL, PERSONAL, Plan, Pool, Routes
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import word, words
-from recsvc.session import Claim, Claimed, Exhausted, Moved, idempotency_field
+from recsvc.session import UNSURE, Claim, Claimed, Exhausted, Moved, idempotency_field
 from recsvc.tracks import pack_tracks
 
-__all__ = ["ClaimWriter", "outcome"]
+__all__ = ["ClaimWriter", "likely_pools", "outcome"]
 
 _LIMITS, _SCALARS, _POOL = 4, 18, 2
 _KEYS, _KEYS_WITH_IDEMPOTENCY = 4, 6
@@ -31,7 +31,21 @@ _CALL = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%d\r\n"
 _USUAL = b"\r\n$25\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 _NONE, _NOTHING = words(b"", b"", b""), words(b"", b"", b"", b"")
 
-Routes = tuple[tuple[str | None, tuple[int, ...]], ...]
+
+def likely_pools(plan: Plan, last: str | None) -> tuple[int, ...]:
+    """Return the pools of a plan that are worth sending when `last` is thought to have been last.
+
+    That is as a rule the one that is asked first: to make a list of candidates and to send it
+    costs a tenth of an answer. One that is empty is sent with the next in turn.
+    """
+    if last == UNSURE:
+        return plan.routes.first
+    route = plan.routes.after(last)
+    for count, number in enumerate(route, 1):
+        pool = plan.pools[number]
+        if not isinstance(pool, Pool) or len(pool.candidates):
+            return route[:count]
+    return route
 
 
 class ClaimWriter:
@@ -47,21 +61,25 @@ class ClaimWriter:
         self._forms: dict[tuple[int, int, int | None], bytes] = {}
 
     def write(
-        self, claims: Sequence[Claim], window: int | None, ahead_ms: int, *, all_pools: bool = False
+        self,
+        claims: Sequence[Claim],
+        sent: Sequence[tuple[int, ...]],
+        window: int | None,
+        ahead_ms: int,
     ) -> bytes:
         """Write claims of different listeners of one partition.
 
-        `window` is that of idempotency keys, None where no claim has one; `ahead_ms` what the
-        server's clock is ahead of ours. Without `all_pools` only those are sent that may be asked
-        first.
+        `sent` are of each claim the pools of its plan to send; `window` is that of idempotency
+        keys, None where no claim has one; `ahead_ms` what the server's clock is ahead of ours.
         """
         each = _KEYS if window is None else _KEYS_WITH_IDEMPOTENCY
         pieces, pools = [b""], 0
         for claim in claims:
             pieces.append(self._key_words(claim.report.user, window))
         pieces.append(self._limits[each])
-        for claim in claims:
-            pools += _write_claim(claim, ahead_ms, all_pools, pieces)
+        for claim, numbers in zip(claims, sent, strict=True):
+            _write_claim(claim, numbers, ahead_ms, pieces)
+            pools += len(numbers)
         count = _LIMITS + (each + _SCALARS) * len(claims) + _POOL * pools
         pieces[0] = _call(self._digest, each * len(claims), count)
         return b"".join(pieces)
@@ -89,19 +107,14 @@ def _call(digest: bytes, keys: int, count: int) -> bytes:
     return _CALL % (3 + count, digest, len(str(keys)), keys)
 
 
-def _write_claim(claim: Claim, ahead_ms: int, all_pools: bool, to: list[bytes]) -> int:
-    """Add a claim's words to `to`, in the order of `claim.lua`; return how many pools it has."""
+def _write_claim(claim: Claim, sent: tuple[int, ...], ahead_ms: int, to: list[bytes]) -> None:
+    """Add a claim's words to `to`, in the order of `claim.lua`."""
     report, plan = claim.report, claim.plan
-    shared, sent = _shared_words(
-        claim.policy,
-        claim.table_version,
-        plan.fallback,
-        tuple(plan.routes.items()),
-        len(plan.pools) if all_pools else 0,
-    )
+    shared = _shared_words(sent, claim.policy, claim.table_version, plan.fallback, plan.routes)
     to += shared, _rare_words(claim), claim.evidence, b""
     usual, draws = len(to) - 1, b""
-    for pool in plan.pools[:sent]:
+    for number in sent:
+        pool = plan.pools[number]
         if isinstance(pool, Pool):
             candidates = pool.candidates
             spare = pool.draw.spare if pool.memory else _MEMORYLESS
@@ -125,21 +138,15 @@ def _write_claim(claim: Claim, ahead_ms: int, all_pools: bool, to: list[bytes]) 
         len(draws),
         draws,
     )
-    return sent
 
 
 @lru_cache(maxsize=64)
 def _shared_words(
-    policy: str, table_version: str, late: bool, routes: Routes, pools: int
-) -> tuple[bytes, int]:
-    """Write what many claims have in common; also return how many of their pools are sent.
-
-    Those are `pools`, or if that is 0 as many as cover those that may be asked first.
-    """
-    by_last = dict(routes)
-    asked = [bytes(by_last.get(last, by_last[None])) for last in (CONTEXTUAL, PERSONAL, None)]
-    sent = pools or 1 + max(route[0] for route in by_last.values())
-    return words(sent, policy, table_version, int(late), *asked), sent
+    sent: tuple[int, ...], policy: str, table_version: str, late: bool, routes: Routes
+) -> bytes:
+    """Write what many claims have in common."""
+    asked = [bytes(routes.after(last)) for last in (CONTEXTUAL, PERSONAL, None)]
+    return words(bytes(sent), policy, table_version, int(late), *asked)
 
 
 @lru_cache(maxsize=1024)

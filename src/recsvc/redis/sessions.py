@@ -9,12 +9,13 @@ import orjson
 
 from recsvc.errors import StoreUnavailableError
 from recsvc.redis.caller import Caller
-from recsvc.redis.claims import ClaimWriter, outcome
+from recsvc.redis.claims import ClaimWriter, likely_pools, outcome
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import command, framed, word, words
 from recsvc.redis.script import Script
 from recsvc.redis.state import read_progress, read_state
 from recsvc.session import (
+    UNSURE,
     Claim,
     Claimed,
     Exhausted,
@@ -30,6 +31,7 @@ from recsvc.tracks import pack_tracks, unpack_tracks
 
 __all__ = ["RedisSessions"]
 
+_DOUBT = 100  # claims after a wrong guess that are made without one
 _TOGETHER = 10  # claims in one call of the script, which nothing else can interrupt
 _RECALL = framed(5, words("HMGET") + b"%b" + words("state", "evidence", "heard"))
 _PAGE = 10_000  # tracks in one reply; whoever shares the connection waits for it
@@ -56,11 +58,16 @@ class RedisSessions:
             idempotency_ttl=idempotency_ttl,
             events_max=events_max,
         )
+        self.doubt = 0  # claims that are yet to be made without a guess
         self.ahead_ms = 0  # by how much the server's clock is ahead of ours
 
-    async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
-        """Settle a plan, record the answer and its event, all in one step."""
-        (reply,) = await self._send_claims((claim,))
+    async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
+        """Settle a plan, record the answer and its event, all in one step.
+
+        When it is known who answered last, only the candidates that are asked for next are sent.
+        A wrong guess costs another round trip, so no others are made for a while after it.
+        """
+        (reply,) = await self._send_claims((claim,), (self._likely_pools(claim, last),))
         if reply[0] != b"claimed":
             reply = await self._insist(claim, reply)
         return outcome(reply, claim)
@@ -76,12 +83,16 @@ class RedisSessions:
             for start in range(0, len(places), _TOGETHER)
         ]
 
-    async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed | Exhausted | Moved]:
+    async def claim_all(
+        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+    ) -> list[Claimed | Exhausted | Moved]:
         """Claim for the listeners of one bundle, each in one step, all in one round trip.
 
         What the script refuses for want of pools or time is `Moved`: `claim` can insist.
         """
-        replies = await self._send_claims(claims)
+        guesses = zip(claims, lasts or [UNSURE] * len(claims), strict=True)
+        sent = [self._likely_pools(claim, last) for claim, last in guesses]
+        replies = await self._send_claims(claims, sent)
         return [outcome(reply, claim) for claim, reply in zip(claims, replies, strict=True)]
 
     async def finish(
@@ -190,26 +201,37 @@ class RedisSessions:
         packed = await self.caller.call(command("HGET", self.keys.session(user), "heard"))
         return None if packed is None else unpack_tracks(packed)
 
-    async def _send_claims(self, claims: Sequence[Claim], *, all_pools: bool = False) -> Any:
+    def _likely_pools(self, claim: Claim, last: str | None) -> tuple[int, ...]:
+        if self.doubt:
+            self.doubt -= 1
+            last = UNSURE
+        return likely_pools(claim.plan, last)
+
+    async def _send_claims(
+        self, claims: Sequence[Claim], sent: Sequence[tuple[int, ...]]
+    ) -> list[Any]:
         window = None
         for claim in claims:
             if claim.report.key is not None:
                 window = self._window()
-        written = self._writer.write(claims, window, self.ahead_ms, all_pools=all_pools)
-        return await self._claim.send(self.caller, written)
+        written = self._writer.write(claims, sent, window, self.ahead_ms)
+        replies: list[Any] = await self._claim.send(self.caller, written)
+        if [b"more"] in replies:
+            self.doubt = _DOUBT
+        return replies
 
     async def _insist(self, claim: Claim, reply: Any) -> Any:
         """Claim again where the server needs more of the plan, or has another clock."""
-        all_pools = False
+        sent = likely_pools(claim.plan, UNSURE)
         for _ in range(3):
-            if reply[0] == b"more":  # the pools that are asked first are exhausted
-                all_pools = True
+            if reply[0] == b"more":  # who answered last was another one, or has nothing left
+                sent = tuple(range(len(claim.plan.pools)))
             elif reply[0] == b"late" and (now_ms := int(time.time() * 1000)) < claim.expires_ms:
                 # It is not late: the server's clock is ahead of ours, or no longer behind it.
                 self.ahead_ms = reply[1] - now_ms
             else:
                 break
-            (reply,) = await self._send_claims((claim,), all_pools=all_pools)
+            (reply,) = await self._send_claims((claim,), (sent,))
         if reply[0] in (b"late", b"more"):
             raise StoreUnavailableError("it answered too late")
         return reply
