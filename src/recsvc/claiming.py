@@ -20,6 +20,7 @@ from recsvc.recommenders.registry import Policy
 from recsvc.recommenders.session import SessionPolicy
 from recsvc.recommenders.source import Source
 from recsvc.session import Claim, Claimed, Exhausted, Moved, Recalled, Report, Sessions
+from recsvc.together import Together
 from recsvc.values import value
 
 __all__ = ["Call", "Claiming", "event", "recalls"]
@@ -88,10 +89,14 @@ class Call:
 
 
 class Claiming:
-    """Claims tracks from the session store. `clock` returns Unix seconds."""
+    """Claims tracks from the session store, what single calls ask for by way of `together`.
 
-    def __init__(self, sessions: Sessions, clock: Callable[[], float]) -> None:
+    `clock` returns Unix seconds.
+    """
+
+    def __init__(self, sessions: Sessions, together: Together, clock: Callable[[], float]) -> None:
         self.sessions = sessions
+        self.together = together
         self.clock = clock
 
     async def claim(self, call: Call, plan: Plan | None, rng: Random) -> Claimed:
@@ -135,7 +140,7 @@ class Claiming:
         is served is still nothing heard, but this report is not learnt from.
         """
         for _ in range(_RECALLS):
-            recalled = await self.sessions.recall(call.report.user)
+            recalled = await self.together.recall(call.report.user)
             plan, evidence = call.recall(recalled, rng)
             outcome = await self._try(call, plan, position=recalled.position, evidence=evidence)
             if not isinstance(outcome, Moved):
@@ -185,7 +190,7 @@ class Claiming:
         recount: int | None = None,
         evidence: bytes = b"",
     ) -> Claimed | Exhausted | Moved:
-        return await self.sessions.claim(
+        return await self.together.claim(
             _claim(call, plan, self.clock(), position, recount, evidence)
         )
 

@@ -39,7 +39,7 @@ _KNOWN = "it is known to be away"
 _LATE = "no answer within the deadline"
 _WAIT = 0.75  # of the patience, for a listener to have caught up
 _LOOK = 0.005  # seconds between looks at whether a listener has caught up
-_ALONE = Moved()
+_ALONE: Claimed | Exhausted | Moved = Moved()
 _LONGEST_PENDING = 30.0  # seconds after an outage; whatever is still pending was miscounted
 
 
@@ -101,25 +101,37 @@ class GuardedSessions(Outages):
         """Sort different listeners into lists of places whose claims may go out together."""
         return self.store.bundles(users)
 
-    async def claim_all(
+    def claim_all(
         self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
-    ) -> list[Claimed | Exhausted | Moved]:
+    ) -> Awaitable[list[Claimed | Exhausted | Moved]]:
         """Claim for the listeners of one bundle, each in one step, all in one round trip.
 
         Those of whom the store has something to learn yet are left to `claim`, which waits.
         """
-        memory, outcomes = self.memory, list[Claimed | Exhausted | Moved]([_ALONE]) * len(claims)
+        memory = self.memory
         places = [memory.place(claim.report.user, claim.at_ms / 1000) for claim in claims]
         ready = [at for at, place in enumerate(places) if not memory.pending(place)]
-        if not ready:
-            return outcomes
-        found = await self._ask(
-            self.store.claim_all,
-            [claims[at] for at in ready],
-            [memory.last(places[at]) for at in ready],
+        asked = (
+            self._send(
+                self.store.claim_all,
+                [claims[at] for at in ready],
+                [memory.last(places[at]) for at in ready],
+            )
+            if ready
+            else _nothing()
         )
-        records = list[bytes]()
-        for at, outcome in zip(ready, found, strict=True):
+        return self._noted(claims, places, ready, asked)
+
+    async def _noted(
+        self,
+        claims: Sequence[Claim],
+        places: Sequence[Place],
+        ready: Sequence[int],
+        asked: Awaitable[list[Claimed | Exhausted | Moved]],
+    ) -> list[Claimed | Exhausted | Moved]:
+        """Return what comes of claims, those that were `ready` to be asked for, and note it."""
+        outcomes, records = [_ALONE] * len(claims), list[bytes]()
+        for at, outcome in zip(ready, await self._reply(asked), strict=True):
             outcomes[at] = outcome
             if isinstance(outcome, Claimed):
                 if outcome.entry:
@@ -158,6 +170,21 @@ class GuardedSessions(Outages):
         if self.memory.pending(self.memory.place(user, self._clock())):
             await self._caught_up(user)
         return await self._ask(self.store.recall, user)
+
+    def recall_all(self, users: Sequence[int]) -> Awaitable[list[Recalled | None]]:
+        """Return the same for the listeners of one bundle.
+
+        Those of whom the store has something to learn yet are left to `recall`, which waits.
+        """
+        memory, now = self.memory, self._clock()
+        pending = [memory.pending(memory.place(user, now)) > 0 for user in users]
+        return self._recalled(self._send(self.store.recall_all, users), pending)
+
+    async def _recalled(
+        self, asked: Awaitable[list[Recalled | None]], pending: Sequence[bool]
+    ) -> list[Recalled | None]:
+        recalled = await self._reply(asked)
+        return [None if late else one for one, late in zip(recalled, pending, strict=True)]
 
     async def heard(self, user: int, tracks: Sequence[int]) -> list[bool]:
         """Tell which of some tracks the session has heard."""
@@ -206,10 +233,20 @@ class GuardedSessions(Outages):
 
     async def _ask(self, ask: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """Ask the store, unless it is known to be away; count how it goes."""
+        return await self._reply(self._send(ask, *arguments))
+
+    def _send(self, ask: Callable[..., Awaitable[T]], *arguments: Any) -> Awaitable[T]:
         if self.breaker.is_open:
             raise NotAskedError(_KNOWN)
         try:
-            answer = await ask(*arguments)
+            return ask(*arguments)
+        except StoreUnavailableError as error:
+            self._failed(str(error))
+            raise
+
+    async def _reply(self, asked: Awaitable[T]) -> T:
+        try:
+            answer = await asked
         except asyncio.CancelledError:
             self._failed(_LATE)
             raise
@@ -234,3 +271,7 @@ class GuardedSessions(Outages):
             await asyncio.sleep(_LOOK)
             place = self.memory.place(user, self._clock())
         return place
+
+
+async def _nothing() -> list[Claimed | Exhausted | Moved]:
+    return []

@@ -30,6 +30,7 @@ from recsvc.session import (
     Sessions,
 )
 from recsvc.standby import Standby
+from recsvc.together import Together
 
 __all__ = ["Answer", "Observer", "Service", "Tables"]
 
@@ -84,11 +85,11 @@ class Service:
         self.standby = standby
         self.draws = draws
         self.clock = clock
-        self.claiming = Claiming(sessions, clock)
         self._explaining = Explaining(sessions)
         self.deadline = deadline
         self.patience = _PATIENCE * deadline
         self._deadlines = Deadlines(self.patience)
+        self.claiming = Claiming(sessions, Together(sessions, self._deadlines), clock)
 
     async def next_all(self, reports: Sequence[Report]) -> list[Answer]:
         """Choose the next track for each report, as `next` does; those of a listener in order.

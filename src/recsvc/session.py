@@ -1,7 +1,7 @@
 """What the service says to the session store, and what it hears back."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -196,10 +196,13 @@ class Sessions(Protocol):
     def bundles(self, users: Sequence[int]) -> list[list[int]]:
         """Sort different listeners into lists of places whose claims may go out together."""
 
-    async def claim_all(
+    def claim_all(
         self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
-    ) -> list[Claimed | Exhausted | Moved]:
+    ) -> Awaitable[list[Claimed | Exhausted | Moved]]:
         """Claim for the listeners of one bundle, each as `claim` does, but in one round trip.
+
+        The claims go out before this returns, where the store can do that; an error may be raised
+        at once or when the outcomes are awaited.
 
         `Moved` also stands for a claim that has to be made alone: nothing was changed by it.
         What is raised holds for all of them.
@@ -218,6 +221,12 @@ class Sessions(Protocol):
 
     async def recall(self, user: int) -> Recalled:
         """Return what a policy that infers needs of a listener's session."""
+
+    def recall_all(self, users: Sequence[int]) -> Awaitable[list[Recalled | None]]:
+        """Return the same for the listeners of one bundle; None for one to be asked for alone.
+
+        It is asked for and fails as with `claim_all`.
+        """
 
     async def heard(self, user: int, tracks: Sequence[int]) -> list[bool]:
         """Tell which of some tracks the session has heard."""

@@ -1,5 +1,6 @@
 """Claims that go together: one call of the script, and each settled as if alone."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -34,6 +35,31 @@ async def test_claims_that_go_together_are_settled_each_for_itself(
         assert outcome.propensity == (0.75 if user % 2 else 0.25)
         assert recorded[user]["session"] == outcome.session
         assert recorded[user]["recommendation"] == outcome.track
+
+
+async def test_recalled_together_a_session_is_what_it_is_alone(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    await sessions.claim(replace(claim(three_pools(), user=1), evidence=b"\x00\xff"))
+    await remember(client, keys, 2, list(range(200)), long=True)
+    recalled = await sessions.recall_all([1, 2, 3])
+    assert recalled == [await sessions.recall(user) for user in (1, 2, 3)]
+    assert recalled[0] is not None
+    assert (recalled[0].position, recalled[0].evidence) == (1, b"\x00\xff")
+
+
+async def test_claims_go_out_before_their_outcomes_are_awaited(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    await sessions.ping()  # now there is a connection
+    outcomes = sessions.claim_all([claim(three_pools(), user=user) for user in range(3)])
+    for _ in range(1000):
+        await asyncio.sleep(0.001)
+        if len(await events(client, keys)) == 3:
+            break
+    else:
+        pytest.fail("they never went out")
+    assert [type(outcome) for outcome in await outcomes] == [Claimed] * 3
 
 
 async def test_broken_keys_of_one_listener_cost_no_other_an_answer(

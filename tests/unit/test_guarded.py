@@ -74,8 +74,12 @@ class Store:
         await self._reach()
         return Finished("9-1", "s", 1)
 
+    async def recall_all(self, users: Sequence[int]) -> list[Recalled | None]:
+        return [await self.recall(user) for user in users]
+
     async def recall(self, user: int) -> Recalled:
-        raise NotImplementedError
+        await self._reach()
+        return Recalled(user, None, b"")
 
     async def read(self, user: int) -> Session | None:
         await self._reach()
@@ -329,6 +333,19 @@ async def test_who_must_wait_does_not_hold_up_those_claimed_together(guard: Guar
     outcomes = await guard.sessions.claim_all(asked)
     assert [type(outcome) for outcome in outcomes] == [Moved, Claimed]
     assert guard.store.asked == before + 1
+
+
+async def test_of_those_recalled_together_who_must_wait_is_left_out(guard: Guard) -> None:
+    guard.memory.pend(guard.memory.place(2, _CLOCK), _CLOCK)
+    recalled = await guard.sessions.recall_all([1, 2, 3])
+    assert [one and one.position for one in recalled] == [1, None, 3]
+    guard.store.fault = StoreUnavailableError("gone")
+    for _ in range(3):
+        with pytest.raises(StoreUnavailableError):
+            await guard.sessions.recall_all([1, 2, 3])
+    await guard.until(is_open=True)
+    with pytest.raises(NotAskedError):
+        guard.sessions.recall_all([1, 2, 3])
 
 
 async def test_claims_that_fail_together_fail_once_for_the_breaker(guard: Guard) -> None:

@@ -104,6 +104,9 @@ class MemorySessions:
         last = self.last_by[user]
         return Session("s", last, 1, 0, 0.5, 0, 0, 0, "ensemble", "v1", 2, 60.0)
 
+    async def recall_all(self, users: Sequence[int]) -> list[Recalled | None]:
+        return [await self.recall(user) for user in users]
+
     async def recall(self, user: int) -> Recalled:
         await self._reach()
         served = [event["recommendation"] for event in self.events if event["user"] == user]

@@ -1,7 +1,7 @@
 """Scripts that run inside the server."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -30,10 +30,13 @@ class Script:
         """Write a call of it."""
         return command("EVALSHA", self.digest, len(keys), *keys, *arguments)
 
-    async def send(self, caller: Caller, written: bytes) -> Any:
-        """Run it by a call that is written already."""
+    def send(self, caller: Caller, written: bytes) -> Awaitable[Any]:
+        """Run it by a call that is written already, and that goes out before this returns."""
+        return self._reply(caller, written, caller.call(written))
+
+    async def _reply(self, caller: Caller, written: bytes, reply: Awaitable[Any]) -> Any:
         try:
-            return await caller.call(written)
+            return await reply
         except NoScriptError:  # so nothing was run
             await caller.call(command("SCRIPT", "LOAD", self.text))
             return await caller.call(written)

@@ -2,7 +2,7 @@
 
 import time
 from asyncio import gather
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -47,6 +47,7 @@ class RedisSessions:
         self.keys = keys
         self.idempotency_ttl = idempotency_ttl
         self.events_max = events_max
+        self._recall = Script("recall.lua")
         self._claim = Script("heard.lua", "state.lua", "claim.lua")
         self._finish = Script("state.lua", "finish.lua")
         self._erase = Script("erase.lua")
@@ -83,17 +84,16 @@ class RedisSessions:
             for start in range(0, len(places), _TOGETHER)
         ]
 
-    async def claim_all(
+    def claim_all(
         self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
-    ) -> list[Claimed | Exhausted | Moved]:
+    ) -> Awaitable[list[Claimed | Exhausted | Moved]]:
         """Claim for the listeners of one bundle, each in one step, all in one round trip.
 
         What the script refuses for want of pools or time is `Moved`: `claim` can insist.
         """
         guesses = zip(claims, lasts or [UNSURE] * len(claims), strict=True)
         sent = [self._likely_pools(claim, last) for claim, last in guesses]
-        replies = await self._send_claims(claims, sent)
-        return [outcome(reply, claim) for claim, reply in zip(claims, replies, strict=True)]
+        return self._outcomes(claims, self._send_claims(claims, sent))
 
     async def finish(
         self, report: Report, event: Mapping[str, Any], expires_ms: int = 0
@@ -145,10 +145,12 @@ class RedisSessions:
 
     async def recall(self, user: int) -> Recalled:
         """Return what a policy that infers needs of a listener's session."""
-        key = word(self.keys.session(user))
-        written, evidence, heard = await self.caller.call(_RECALL % key)
-        position, served = read_progress(written) or (0, None)
-        return Recalled(position, served, evidence or b"", heard or b"")
+        return _recalled(await self.caller.call(_RECALL % word(self.keys.session(user))))
+
+    def recall_all(self, users: Sequence[int]) -> Awaitable[list[Recalled | None]]:
+        """Return the same for the listeners of one bundle."""
+        written = self._recall.write([self.keys.session(user) for user in users], ())
+        return self._all_recalled(self._recall.send(self.caller, written))
 
     async def heard(self, user: int, tracks: Sequence[int]) -> list[bool]:
         """Tell which of some tracks the session has heard."""
@@ -196,6 +198,9 @@ class RedisSessions:
         server_ms = await self._probe.run(self.caller, [self.keys.probe], [])
         self.ahead_ms = server_ms - int(time.time() * 1000)
 
+    async def _all_recalled(self, replies: Awaitable[list[Any]]) -> list[Recalled | None]:
+        return [_recalled(reply) for reply in await replies]
+
     async def _short(self, user: int) -> list[int] | None:
         """Return what a short session has heard, longest ago first; None for any other."""
         packed = await self.caller.call(command("HGET", self.keys.session(user), "heard"))
@@ -207,18 +212,26 @@ class RedisSessions:
             last = UNSURE
         return likely_pools(claim.plan, last)
 
-    async def _send_claims(
+    def _send_claims(
         self, claims: Sequence[Claim], sent: Sequence[tuple[int, ...]]
-    ) -> list[Any]:
+    ) -> Awaitable[list[Any]]:
         window = None
         for claim in claims:
             if claim.report.key is not None:
                 window = self._window()
         written = self._writer.write(claims, sent, window, self.ahead_ms)
-        replies: list[Any] = await self._claim.send(self.caller, written)
+        return self._replies(self._claim.send(self.caller, written))
+
+    async def _replies(self, awaited: Awaitable[list[Any]]) -> list[Any]:
+        replies = await awaited
         if [b"more"] in replies:
             self.doubt = _DOUBT
         return replies
+
+    async def _outcomes(
+        self, claims: Sequence[Claim], replies: Awaitable[list[Any]]
+    ) -> list[Claimed | Exhausted | Moved]:
+        return [outcome(reply, claim) for claim, reply in zip(claims, await replies, strict=True)]
 
     async def _insist(self, claim: Claim, reply: Any) -> Any:
         """Claim again where the server needs more of the plan, or has another clock."""
@@ -253,3 +266,9 @@ class RedisSessions:
     def _window(self) -> int:
         # A key lives for two windows, so an answer is found for at least one.
         return int(time.time()) // self.idempotency_ttl
+
+
+def _recalled(reply: Sequence[bytes | None]) -> Recalled:
+    written, evidence, heard = reply
+    position, served = read_progress(written) or (0, None)
+    return Recalled(position, served, evidence or b"", heard or b"")

@@ -1,0 +1,133 @@
+"""What is asked of the session store at the same time for different listeners, asked in one step.
+
+Under load, some calls are at hand in each turn of the event loop. What the store, and this
+process, do for eight of them together costs little more than half of what it costs one by one.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from recsvc.deadlines import Deadlines
+from recsvc.errors import StoreUnavailableError
+from recsvc.session import Claim, Claimed, Exhausted, Moved, Recalled, Sessions
+
+__all__ = ["Together"]
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+_CROWD = 4  # calls in progress, from which on it is worth waiting for others
+_MOST = 8
+
+
+class Together:
+    """Asks `sessions`, gathering what is asked for the rest of a turn of the event loop.
+
+    What comes while hardly anything else is in progress does not wait. `deadlines` are for what
+    is asked together: that goes on when one of those who wait for it has gone. All may raise
+    `StoreUnavailableError`.
+    """
+
+    def __init__(self, sessions: Sessions, deadlines: Deadlines) -> None:
+        self.sessions = sessions
+        self._in_progress = 0
+        self._claims = _Gathering(sessions.bundles, sessions.claim_all, deadlines)
+        self._recalls = _Gathering(sessions.bundles, sessions.recall_all, deadlines)
+
+    async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
+        """Settle a plan, record the answer and its event."""
+        self._in_progress += 1
+        try:
+            user = claim.report.user
+            # A key is asked for again where the store fails.
+            if claim.report.key is None and self._may_wait(user, self._claims):
+                outcome = await self._claims.add(user, claim)
+                if not isinstance(outcome, Moved):  # else perhaps only because it is to be alone
+                    return outcome
+            return await self.sessions.claim(claim)
+        finally:
+            self._in_progress -= 1
+
+    async def recall(self, user: int) -> Recalled:
+        """Return what a policy that infers needs of a listener's session."""
+        self._in_progress += 1
+        try:
+            if self._may_wait(user, self._recalls):
+                recalled = await self._recalls.add(user, user)
+                if recalled is not None:
+                    return recalled
+            return await self.sessions.recall(user)
+        finally:
+            self._in_progress -= 1
+
+    def _may_wait(self, user: int, gathering: "_Gathering[Q, A]") -> bool:
+        # A listener can be there just once.
+        return self._in_progress >= _CROWD and user not in gathering.asked
+
+
+class _Gathering(Generic[Q, A]):
+    """Gathers questions and asks them together.
+
+    They are asked at the end of the turn, or as soon as there are enough, in as many bundles as
+    `parted` makes of their listeners. `ask` sends before it returns.
+    """
+
+    def __init__(
+        self,
+        parted: Callable[[Sequence[int]], list[list[int]]],
+        ask: Callable[[Sequence[Q]], Awaitable[Sequence[A]]],
+        deadlines: Deadlines,
+    ) -> None:
+        self.asked: dict[int, tuple[Q, asyncio.Future[A]]] = {}  # by listener
+        self._parted = parted
+        self._ask = ask
+        self._deadlines = deadlines
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, user: int, question: Q) -> "asyncio.Future[A]":
+        """Ask for a listener; the future gets the answer."""
+        loop = asyncio.get_running_loop()
+        if not self.asked:
+            loop.call_soon(self._send)
+        future: asyncio.Future[A] = loop.create_future()
+        self.asked[user] = question, future
+        if len(self.asked) == _MOST:
+            self._send()
+        return future
+
+    def _send(self) -> None:
+        gathered, self.asked = self.asked, {}
+        asked = list(gathered.values())
+        for places in self._parted(list(gathered)):
+            questions, futures = zip(*[asked[place] for place in places], strict=True)
+            try:
+                answers = self._ask(questions)
+            except StoreUnavailableError as error:
+                _fail(futures, error)
+            else:
+                task = asyncio.create_task(self._tell(answers, futures))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _tell(
+        self, awaited: Awaitable[Sequence[A]], futures: Sequence["asyncio.Future[A]"]
+    ) -> None:
+        try:
+            with self._deadlines.enter():
+                answers = await awaited
+        except (TimeoutError, StoreUnavailableError) as error:
+            _fail(futures, error)
+        except BaseException:
+            _fail(futures, StoreUnavailableError("whatever asked for all was stopped"))
+            raise
+        else:
+            for future, answer in zip(futures, answers, strict=True):
+                if not future.done():  # else whoever waited has gone
+                    future.set_result(answer)
+
+
+def _fail(futures: Sequence["asyncio.Future[A]"], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(type(error)(str(error)))  # each gets its own
