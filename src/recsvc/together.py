@@ -17,20 +17,21 @@ __all__ = ["Together"]
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-_CROWD = 4  # calls in progress, from which on it is worth waiting for others
+_CROWD = 8
 _MOST = 8
 
 
 class Together:
     """Asks `sessions`, gathering what is asked for the rest of a turn of the event loop.
 
-    What comes while hardly anything else is in progress does not wait. `deadlines` are for what
-    is asked together: that goes on when one of those who wait for it has gone. All may raise
-    `StoreUnavailableError`.
+    Below a `crowd` of calls in progress nothing waits: then the store would rather begin at once.
+    `deadlines` are for what is asked together, which goes on when one of those who wait for it
+    has gone. All may raise `StoreUnavailableError`.
     """
 
-    def __init__(self, sessions: Sessions, deadlines: Deadlines) -> None:
+    def __init__(self, sessions: Sessions, deadlines: Deadlines, *, crowd: int = _CROWD) -> None:
         self.sessions = sessions
+        self.crowd = crowd
         self._in_progress = 0
         self._claims = _Gathering(sessions.bundles, sessions.claim_all, deadlines)
         self._recalls = _Gathering(sessions.bundles, sessions.recall_all, deadlines)
@@ -63,7 +64,7 @@ class Together:
 
     def _may_wait(self, user: int, gathering: "_Gathering[Q, A]") -> bool:
         # A listener can be there just once.
-        return self._in_progress >= _CROWD and user not in gathering.asked
+        return self._in_progress >= self.crowd and user not in gathering.asked
 
 
 class _Gathering(Generic[Q, A]):

@@ -81,7 +81,7 @@ async def store() -> Store:
 
 @pytest.fixture
 async def together(store: Store) -> Together:
-    return Together(cast("Sessions", store), Deadlines(0.1))
+    return Together(cast("Sessions", store), Deadlines(0.1), crowd=4)
 
 
 def ask(together: Together, users: Sequence[int]) -> "list[asyncio.Task[Outcome]]":

@@ -29,8 +29,6 @@ __all__ = ["Greeting", "Multiplexed"]
 _MOST_WAITING = 8192
 """Calls that wait at once: more than a server answers in any timeout worth setting."""
 _MOST_UNSENT = 1 << 20  # bytes that may wait to be sent before further calls are held back
-_LARGE = 1 << 13  # bytes of a command that is not held back to go out with others
-_ENOUGH = 1 << 14  # bytes: what Valkey reads at once, so there is no gain in sending more together
 _GRACE = 0.002  # seconds
 _UNSENT = "nothing was sent: "
 _NOT_YET = object()
@@ -160,8 +158,6 @@ class _Wire(asyncio.Protocol):
         self._reader = hiredis.Reader(replyError=error_reply, notEnoughData=_NOT_YET)
         # Who waits for a reply, in the order of the commands, and by when it is due.
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
-        self._unsent: list[bytes] = []
-        self._unsent_bytes = 0
         self._watch: asyncio.TimerHandle | None = None
         self._writable: asyncio.Future[None] | None = None
 
@@ -173,18 +169,8 @@ class _Wire(asyncio.Protocol):
             raise StoreUnavailableError(_UNSENT + "too many calls wait for replies")
         future = self._loop.create_future()
         due = self._loop.time() + self.reply_within
-        # While a reply is awaited, commands that the event loop has at hand go out together, by one
-        # call of the system. Not all: the server would idle until the last is written, then we.
-        if self._waiting and len(written) < _LARGE:
-            self._unsent.append(written)
-            self._unsent_bytes += len(written)
-            if self._unsent_bytes >= _ENOUGH:
-                self._flush()
-            elif len(self._unsent) == 1:
-                self._loop.call_soon(self._flush)
-        else:
-            self._flush()
-            self._transport.write(written)
+        # At once: what is worth sending together was put together before (`recsvc.together`).
+        self._transport.write(written)
         self._waiting.append((future, due))
         if self._watch is None:
             self._watch = self._loop.call_at(due, self._look_for_overdue)
@@ -204,7 +190,6 @@ class _Wire(asyncio.Protocol):
         if self.lost:
             return
         self.lost, self.ready = True, False
-        self._unsent.clear()
         if self._watch is not None:
             self._watch.cancel()
         waiting, self._waiting = self._waiting, deque()
@@ -269,12 +254,6 @@ class _Wire(asyncio.Protocol):
         """Let calls through again."""
         self.ready = not self.lost
         self._wake_writers()
-
-    def _flush(self) -> None:
-        if self._unsent and self._transport is not None and not self.lost:
-            self._transport.write(b"".join(self._unsent))
-            self._unsent.clear()
-            self._unsent_bytes = 0
 
     def _wake_writers(self) -> None:
         writable, self._writable = self._writable, None
