@@ -191,7 +191,7 @@ class Routes:
 
     def after(self, last: str | None) -> tuple[int, ...]:
         """Return the indices of the pools to ask, in order, after `last`."""
-        return self._by_last.get(last) or self._by_last[None]
+        return self._by_last.get(last, self._by_last[None])
 
 
 @value

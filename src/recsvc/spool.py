@@ -33,8 +33,9 @@ class Entry:
 
 def frame(number: int, payload: bytes) -> bytes:
     """Return a record as it is written."""
-    body = _NUMBER.pack(number) + payload
-    return _HEAD.pack(len(payload), zlib.crc32(body)) + body
+    numbered = _NUMBER.pack(number)
+    checksum = zlib.crc32(payload, zlib.crc32(numbered))
+    return b"%b%b%b" % (_HEAD.pack(len(payload), checksum), numbered, payload)
 
 
 def scan(data: bytes, start: int = 0) -> Iterator[Entry]:

@@ -5,6 +5,7 @@ process, do for eight of them together costs little more than half of what it co
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -13,6 +14,8 @@ from recsvc.errors import StoreUnavailableError
 from recsvc.session import Claim, Claimed, Exhausted, Moved, Recalled, Sessions
 
 __all__ = ["Together"]
+
+_log = logging.getLogger(__name__)
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -44,7 +47,8 @@ class Together:
             # A key is asked for again where the store fails.
             if claim.report.key is None and self._may_wait(user, self._claims):
                 outcome = await self._claims.add(user, claim)
-                if not isinstance(outcome, Moved):  # else perhaps only because it is to be alone
+                # `Moved`, too, may only say that it has to be made alone.
+                if outcome is not None and not isinstance(outcome, Moved):
                     return outcome
             return await self.sessions.claim(claim)
         finally:
@@ -80,18 +84,18 @@ class _Gathering(Generic[Q, A]):
         ask: Callable[[Sequence[Q]], Awaitable[Sequence[A]]],
         deadlines: Deadlines,
     ) -> None:
-        self.asked: dict[int, tuple[Q, asyncio.Future[A]]] = {}  # by listener
+        self.asked: dict[int, tuple[Q, asyncio.Future[A | None]]] = {}  # by listener
         self._parted = parted
         self._ask = ask
         self._deadlines = deadlines
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def add(self, user: int, question: Q) -> "asyncio.Future[A]":
-        """Ask for a listener; the future gets the answer."""
+    def add(self, user: int, question: Q) -> "asyncio.Future[A | None]":
+        """Ask for a listener; the future gets the answer, or None: ask alone."""
         loop = asyncio.get_running_loop()
         if not self.asked:
             loop.call_soon(self._send)
-        future: asyncio.Future[A] = loop.create_future()
+        future: asyncio.Future[A | None] = loop.create_future()
         self.asked[user] = question, future
         if len(self.asked) == _MOST:
             self._send()
@@ -106,13 +110,16 @@ class _Gathering(Generic[Q, A]):
                 answers = self._ask(questions)
             except StoreUnavailableError as error:
                 _fail(futures, error)
+            except Exception:  # of one of them, and it must not cost the others their answers
+                _log.exception("a bug")
+                _tell(futures, [None] * len(futures))
             else:
-                task = asyncio.create_task(self._tell(answers, futures))
+                task = asyncio.create_task(self._await(answers, futures))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    async def _tell(
-        self, awaited: Awaitable[Sequence[A]], futures: Sequence["asyncio.Future[A]"]
+    async def _await(
+        self, awaited: Awaitable[Sequence[A]], futures: Sequence["asyncio.Future[A | None]"]
     ) -> None:
         try:
             with self._deadlines.enter():
@@ -123,9 +130,13 @@ class _Gathering(Generic[Q, A]):
             _fail(futures, StoreUnavailableError("whatever asked for all was stopped"))
             raise
         else:
-            for future, answer in zip(futures, answers, strict=True):
-                if not future.done():  # else whoever waited has gone
-                    future.set_result(answer)
+            _tell(futures, answers)
+
+
+def _tell(futures: Sequence["asyncio.Future[A]"], answers: Sequence[A]) -> None:
+    for future, answer in zip(futures, answers, strict=True):
+        if not future.done():  # else whoever waited has gone
+            future.set_result(answer)
 
 
 def _fail(futures: Sequence["asyncio.Future[A]"], error: Exception) -> None:

@@ -71,6 +71,10 @@ async def test_broken_keys_of_one_listener_cost_no_other_an_answer(
     with pytest.raises(StoreUnavailableError):
         await sessions.claim(claim(three_pools(), user=1))
     assert sorted(event["user"] for event in await events(client, keys)) == [0, 2]
+    recalled = await sessions.recall_all([0, 1, 2])
+    assert [one and one.position for one in recalled] == [1, None, 1]
+    with pytest.raises(StoreUnavailableError):
+        await sessions.recall(1)
 
 
 async def test_what_claims_together_need_to_insist_on_is_left_to_one_alone(

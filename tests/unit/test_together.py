@@ -136,6 +136,15 @@ async def test_what_has_to_be_made_alone_is(store: Store, together: Together) ->
     assert store.alone == [0, 2, 4, 10]
 
 
+async def test_what_is_wrong_with_one_is_no_matter_of_the_others(
+    store: Store, together: Together, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.fault = ZeroDivisionError("of one of them")
+    found = await asyncio.gather(*ask(together, range(0, 14, 2)))
+    assert found == [Exhausted(user, 1) for user in range(0, 14, 2)]  # asked for alone
+    assert "ZeroDivisionError" in caplog.text
+
+
 @pytest.mark.parametrize("when", ["at once", "later"])
 async def test_a_fault_is_everybodys_and_each_has_its_own(
     store: Store, together: Together, when: str

@@ -8,12 +8,14 @@
 --        are idempotency keys also idempotency now, before; all of one partition, each listener
 --        once
 -- ARGV   session ttl in ms, events_max, idempotency ttl in ms, how many KEYS each claim has; then
---        of each claim what is unpacked below, and of each pool that is sent its recommender and its
---        candidates: tracks (8 bytes each), weights and their sum (doubles); of a sample only tracks
+--        of each claim what is unpacked below, and of each pool that is sent its recommender, and
+--        its candidates: tracks (8 bytes each), weights and their sum (doubles); of a sample only
+--        tracks
 -- `numbers` are whether the catalogue has the reported track (byte), when the claim expires, now,
--- and that track (int64 each). `sent` are the numbers of the pools that are sent (bytes), as they
--- are in the routes `contextual`, `personal` and `otherwise`. `draws` has of each its pick (int32; of a sample its
--- population) and its spare (double; MEMORYLESS: heard tracks stay in it; SAMPLE: it is one).
+-- and that track (int64 each). `sent` are the numbers of the pools that are sent (bytes), as the
+-- routes `contextual`, `personal` and `otherwise` have them. `draws` has of each its pick (int32; of
+-- a sample its population) and its spare (double; MEMORYLESS: heard tracks stay in it; SAMPLE: it
+-- is one).
 -- Returns of each claim
 --         {'claimed', track, recommender, propensity, position, session, fallback, stream entry},
 --         {'again', stored answer}, {'moved'}, {'late', this server's time in ms},

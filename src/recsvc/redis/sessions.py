@@ -199,7 +199,7 @@ class RedisSessions:
         self.ahead_ms = server_ms - int(time.time() * 1000)
 
     async def _all_recalled(self, replies: Awaitable[list[Any]]) -> list[Recalled | None]:
-        return [_recalled(reply) for reply in await replies]
+        return [reply and _recalled(reply) for reply in await replies]
 
     async def _short(self, user: int) -> list[int] | None:
         """Return what a short session has heard, longest ago first; None for any other."""
