@@ -2,7 +2,7 @@
 
 import pytest
 
-from recsvc.redis.state import read_progress, read_state
+from recsvc.redis.state import read_state
 
 WRITTEN = (
     b"id=317e692f5557fd5e recommender=personal position=3 outside=0 counted=e03e started=1700 "
@@ -24,7 +24,6 @@ def test_a_session_is_read() -> None:
         "policy": "ensemble",
         "table": "e03e",
     }
-    assert read_progress(WRITTEN) == (3, 677)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +41,3 @@ def test_a_session_is_read() -> None:
 )
 def test_what_is_no_session_is_none(damaged: bytes | None) -> None:
     assert read_state(damaged) is None
-
-
-@pytest.mark.parametrize("damaged", [None, b"", WRITTEN[:-12], WRITTEN.replace(b"=3", b"=")])
-def test_what_is_no_session_has_no_progress(damaged: bytes | None) -> None:
-    assert read_progress(damaged) is None

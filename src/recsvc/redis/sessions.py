@@ -11,9 +11,9 @@ from recsvc.errors import StoreUnavailableError
 from recsvc.redis.caller import Caller
 from recsvc.redis.claims import ClaimWriter, likely_pools, outcome
 from recsvc.redis.keys import Keys
-from recsvc.redis.resp import command, framed, word, words
+from recsvc.redis.resp import command
 from recsvc.redis.script import Script
-from recsvc.redis.state import read_progress, read_state
+from recsvc.redis.state import read_state
 from recsvc.session import (
     UNSURE,
     Claim,
@@ -33,7 +33,6 @@ __all__ = ["RedisSessions"]
 
 _DOUBT = 100  # claims after a wrong guess that are made without one
 _TOGETHER = 10  # claims in one call of the script, which nothing else can interrupt
-_RECALL = framed(5, words("HMGET") + b"%b" + words("state", "evidence", "heard"))
 _PAGE = 10_000  # tracks in one reply; whoever shares the connection waits for it
 
 
@@ -47,7 +46,7 @@ class RedisSessions:
         self.keys = keys
         self.idempotency_ttl = idempotency_ttl
         self.events_max = events_max
-        self._recall = Script("recall.lua")
+        self._recall = Script("state.lua", "recall.lua")
         self._claim = Script("heard.lua", "state.lua", "claim.lua")
         self._finish = Script("state.lua", "finish.lua")
         self._erase = Script("erase.lua")
@@ -145,7 +144,10 @@ class RedisSessions:
 
     async def recall(self, user: int) -> Recalled:
         """Return what a policy that infers needs of a listener's session."""
-        return _recalled(await self.caller.call(_RECALL % word(self.keys.session(user))))
+        (recalled,) = await self.recall_all([user])
+        if recalled is None:
+            raise StoreUnavailableError("the listener's session is damaged")
+        return recalled
 
     def recall_all(self, users: Sequence[int]) -> Awaitable[list[Recalled | None]]:
         """Return the same for the listeners of one bundle."""
@@ -268,7 +270,6 @@ class RedisSessions:
         return int(time.time()) // self.idempotency_ttl
 
 
-def _recalled(reply: Sequence[bytes | None]) -> Recalled:
-    written, evidence, heard = reply
-    position, served = read_progress(written) or (0, None)
-    return Recalled(position, served, evidence or b"", heard or b"")
+def _recalled(reply: Sequence[Any]) -> Recalled:
+    position, served, evidence, heard = reply
+    return Recalled(position, int(served) if served else None, evidence, heard)

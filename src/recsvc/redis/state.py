@@ -3,7 +3,7 @@
 import re
 from typing import TypedDict
 
-__all__ = ["State", "read_progress", "read_state"]
+__all__ = ["State", "read_state"]
 
 
 class State(TypedDict):
@@ -51,9 +51,3 @@ def read_state(written: bytes | None) -> State | None:
         )
     except ValueError:
         return None
-
-
-def read_progress(written: bytes | None) -> tuple[int, int] | None:
-    """Return a session's position and the track that it was served last: all that most ask for."""
-    found = _STATE.fullmatch(written or b"")
-    return None if found is None else (int(found["position"]), int(found["served"]))
