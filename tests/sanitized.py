@@ -28,7 +28,7 @@ def main(library: Path) -> None:
     )
     found = declared(ctypes.PyDLL(str(library)))
     answered = 0
-    for n, d, leaf in ((5, 1, 8), (37, 3, 16), (300, 17, 4), (2500, 6, 16)):
+    for n, d, leaf in ((5, 1, 8), (37, 3, 16), (300, 17, 4), (2500, 6, 16), (300, 48, 8)):
         table = inferring_table(n, d, leaf=leaf, artists=max(n // 7, 1))
         source = Source(table, "v1", compiled=False)
         lists = table.neighbour_offsets, table.neighbours, table.neighbour_weights

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define INTERFACE 4 /* with Python; to be changed with what is exchanged, here or in `rows.c` */
+#define INTERFACE 5 /* with Python; to be changed with what is exchanged, here or in `rows.c` */
 
 /* What takes most of the time is compiled once for each kind of processor. */
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12
@@ -33,6 +33,8 @@ enum {
     MOST_TRACKS = 16384,
     PLAYS = 512,
     OLDEST = 0xFFFF,
+    LINE = 32, /* halves in a line of the processor's cache */
+    FEW = 8,
     NOT_USUAL = -1,
 };
 
@@ -43,7 +45,6 @@ static const float MOST_NUMBER = 1e6f, OUT = -INFINITY;
 enum { LANES = 16 };
 typedef float Lanes __attribute__((vector_size(4 * LANES)));
 typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
-typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 
 /* A table with its session model, as `Source` has it. `n` tracks, `l` leaves of `size`. */
 typedef struct {
@@ -54,7 +55,7 @@ typedef struct {
     const int32_t *row_at;    /* [l * size], -1 at places left over */
     const int32_t *artist_at; /* [l * size] */
     const uint16_t *vectors;  /* [l * size, k], bfloat16 */
-    const uint16_t *centres;  /* [l / LANES, k, LANES], bfloat16 */
+    const uint32_t *centres;  /* [l / 2 / LANES, k, LANES], pairs of bfloat16; see `native.py` */
     const double *opening;    /* [k, k] */
     const double *spread;     /* [k, k] */
     const float *discounts;   /* [PLAYS] */
@@ -281,46 +282,77 @@ static void learn(const Model *m, Evidence *e, int64_t track, double time)
 
 /* Searching ---------------------------------------------------------------------------------- */
 
-/* Multiply `rows` vectors of `k` numbers, end to end, with one. Four at a time share its loads. */
-FAST static void multiply(const uint16_t *vectors, int64_t rows, const float *with, int64_t k, float *to)
+/* A vector to multiply others with, in blocks of twice `LANES` numbers: the even ones, the odd ones.
+   The last block ends where the vector ends, and is zero where it repeats the one before it. */
+typedef struct {
+    int64_t k, blocks;
+    Lanes even[MOST_DIMENSIONS / LANES], odd[MOST_DIMENSIONS / LANES];
+    float plain[MOST_DIMENSIONS];
+} Factor;
+
+static int64_t start_of_block(int64_t block, int64_t k)
 {
-    int64_t row = 0;
-    for (; row + 4 <= rows; row += 4, vectors += 4 * k) {
-        float a = 0, b = 0, c = 0, d = 0;
-        for (int64_t j = 0; j < k; j++) {
-            a += wide(vectors[j]) * with[j];
-            b += wide(vectors[k + j]) * with[j];
-            c += wide(vectors[2 * k + j]) * with[j];
-            d += wide(vectors[3 * k + j]) * with[j];
+    int64_t start = block * 2 * LANES, last = k - 2 * LANES;
+    return start < last ? start : last;
+}
+
+static void prepare(Factor *f, const float *with, int64_t k)
+{
+    f->k = k;
+    f->blocks = k < 2 * LANES ? 0 : (k + 2 * LANES - 1) / (2 * LANES);
+    memcpy(f->plain, with, sizeof(float) * k);
+    for (int64_t block = 0; block < f->blocks; block++) {
+        int64_t start = start_of_block(block, k);
+        for (int64_t lane = 0; lane < LANES; lane++) {
+            int64_t even = start + 2 * lane, odd = even + 1, first = block * 2 * LANES;
+            f->even[block][lane] = even < first ? 0.0f : with[even];
+            f->odd[block][lane] = odd < first ? 0.0f : with[odd];
         }
-        to[row] = a, to[row + 1] = b, to[row + 2] = c, to[row + 3] = d;
-    }
-    for (; row < rows; row++, vectors += k) {
-        to[row] = 0;
-        for (int64_t j = 0; j < k; j++)
-            to[row] += wide(vectors[j]) * with[j];
     }
 }
 
-/* The same of all centres: of `LANES` leaves at once. */
+/* Multiply `rows` vectors, end to end, with one. Two of their numbers are in each word that is
+   read, so none has to be widened. */
+FAST static void multiply(const uint16_t *vectors, int64_t rows, const Factor *f, float *to)
+{
+    for (int64_t row = 0; row < rows; row++, vectors += f->k) {
+        Lanes sums = {0};
+        float sum = 0.0f;
+        for (int64_t block = 0; block < f->blocks; block++) {
+            Bits pairs;
+            memcpy(&pairs, vectors + start_of_block(block, f->k), sizeof pairs);
+            sums += (Lanes)(pairs << 16) * f->even[block];
+            sums += (Lanes)(pairs & 0xFFFF0000u) * f->odd[block];
+        }
+        for (int64_t lane = 0; f->blocks && lane < LANES; lane++)
+            sum += sums[lane];
+        for (int64_t j = 0; !f->blocks && j < f->k; j++)
+            sum += wide(vectors[j]) * f->plain[j];
+        to[row] = sum;
+    }
+}
+
+/* The same of all centres: of twice `LANES` leaves at once. */
 FAST static void multiply_centres(const Model *m, const float *with, float *to)
 {
-    const uint16_t *centres = m->centres;
-    for (int64_t leaf = 0; leaf < m->leaves; leaf += LANES, to += LANES) {
-        Lanes sum = {0};
+    const uint32_t *centres = m->centres;
+    for (int64_t leaf = 0; leaf < m->leaves; leaf += 2 * LANES, to += 2 * LANES) {
+        Lanes lower = {0}, upper = {0};
         for (int64_t j = 0; j < m->k; j++, centres += LANES) {
-            Halves halves;
-            memcpy(&halves, centres, sizeof halves);
-            sum += (Lanes)(__builtin_convertvector(halves, Bits) << 16) * with[j];
+            Bits pairs;
+            memcpy(&pairs, centres, sizeof pairs);
+            lower += (Lanes)(pairs << 16) * with[j];
+            upper += (Lanes)(pairs & 0xFFFF0000u) * with[j];
         }
-        memcpy(to, &sum, sizeof sum);
+        memcpy(to, &lower, sizeof lower);
+        memcpy(to + LANES, &upper, sizeof upper);
     }
 }
 
 /* Have memory fetched that is going to be read. */
 static void fetch(const uint16_t *from, int64_t count)
 {
-    for (int64_t i = 0; i < count; i += 32)
+    for (int64_t i = 0; i < count; i += LINE)
         __builtin_prefetch(from + i);
 }
 
@@ -357,8 +389,22 @@ FAST static int32_t key_of_nth(const float *values, int64_t n, int64_t count, in
     return (int32_t)low;
 }
 
+/* Add the indices `from` to `to` of keys beyond `bound` to those chosen, and of such as are equal to
+   it the next `equal`; returns how many are chosen then. */
+static inline int64_t choose(const int32_t *keys, int64_t from, int64_t to, int32_t bound,
+                             int64_t *equal, int32_t *chosen, int64_t found)
+{
+    for (int64_t i = from; i < to; i++) { /* no branch: nobody could foresee which way it goes */
+        int same = keys[i] == bound;
+        chosen[found] = (int32_t)i;
+        found += (keys[i] > bound) | (same & (*equal > 0));
+        *equal -= same;
+    }
+    return found;
+}
+
 /* Choose the `count` largest of `n` values: their indices, ascending; returns how many. */
-static int64_t largest(const float *values, int64_t n, int64_t count, int32_t *keys, int32_t *chosen)
+FAST static int64_t largest(const float *values, int64_t n, int64_t count, int32_t *keys, int32_t *chosen)
 {
     int64_t more = 0, found = 0;
     if (count >= n) {
@@ -369,14 +415,15 @@ static int64_t largest(const float *values, int64_t n, int64_t count, int32_t *k
     int32_t bound = key_of_nth(values, n, count, keys);
     for (int64_t i = 0; i < n; i++)
         more += keys[i] > bound;
-    int64_t equal = count - more;
-    for (int64_t i = 0; i < n; i++) {
-        if (keys[i] < bound)
-            continue;
-        if (keys[i] > bound || equal-- > 0)
-            chosen[found++] = (int32_t)i;
+    int64_t equal = count - more, i = 0;
+    for (; i + FEW <= n; i += FEW) {
+        int some = 0;
+        for (int64_t j = i; j < i + FEW; j++)
+            some |= keys[j] >= bound;
+        if (some)
+            found = choose(keys, i, i + FEW, bound, &equal, chosen, found);
     }
-    return found;
+    return choose(keys, i, n, bound, &equal, chosen, found);
 }
 
 /* Note in `gone` the places that are out of the question, and in the model's `plays` the artists
@@ -421,7 +468,7 @@ static float discounted(float logit, float discount)
 
 /* Say what each track of the leaves `leaf` is worth, end to end: the logit of its time, for that
    takes an exponential only where the artist was played. */
-static void appraise(const Model *m, const Evidence *e, const float *query, const int32_t *leaf,
+static void appraise(const Model *m, const Evidence *e, const Factor *query, const int32_t *leaf,
                      int64_t looked)
 {
     int64_t k = m->k, size = m->size;
@@ -430,7 +477,7 @@ static void appraise(const Model *m, const Evidence *e, const float *query, cons
         const int32_t *artist = m->artist_at + leaf[i] * size;
         if (i + 1 < looked)
             fetch(m->vectors + leaf[i + 1] * size * k, size * k);
-        multiply(m->vectors + leaf[i] * size * k, size, query, k, worth);
+        multiply(m->vectors + leaf[i] * size * k, size, query, worth);
         for (int64_t j = 0; j < size; j++) {
             uint16_t plays = m->plays[artist[j]];
             worth[j] += e->mean[k - 1];
@@ -466,6 +513,7 @@ static void look(const Model *m, Evidence *e, const int64_t *out, int64_t outs, 
 {
     int64_t k = m->k, size = m->size;
     float query[MOST_DIMENSIONS];
+    Factor factor;
     memcpy(query, e->mean, sizeof(float) * k);
     query[k - 1] = 1.0f;
     int64_t known = note_heard(m, e, out, outs, m->gone);
@@ -475,7 +523,8 @@ static void look(const Model *m, Evidence *e, const int64_t *out, int64_t outs, 
     looked = looked < m->leaves ? looked : m->leaves;
     multiply_centres(m, query, m->worth);
     largest(m->worth, m->leaves, looked, m->keys, m->leaf);
-    appraise(m, e, query, m->leaf, looked);
+    prepare(&factor, query, k);
+    appraise(m, e, &factor, m->leaf, looked);
     strike(m, m->gone, known, m->leaf, looked);
     int64_t found = largest(m->worth, looked * size, count, m->keys, m->chosen);
     e->listed = e->age = 0;
@@ -490,9 +539,10 @@ static void look(const Model *m, Evidence *e, const int64_t *out, int64_t outs, 
 
 /* Foreseeing --------------------------------------------------------------------------------- */
 
-/* Say what is expected of `LANES` tracks: the mean and the variance of the logit. */
-FAST static void predict(const Model *m, const Evidence *e, const uint32_t *places, float *logits,
-                         float *variances)
+/* Say what is expected of `LANES` tracks: the mean and the variance of the logit. The vectors of
+   the `next` ones are fetched meanwhile, one now and then: more at once would have to wait. */
+FAST static void predict(const Model *m, const Evidence *e, const uint32_t *places,
+                         const uint32_t *next, float *logits, float *variances)
 {
     int64_t k = m->k;
     Lanes x[MOST_DIMENSIONS], mean = {0}, variance = {0};
@@ -505,6 +555,8 @@ FAST static void predict(const Model *m, const Evidence *e, const uint32_t *plac
     }
     const float *upper = e->upper;
     for (int64_t i = 0; i < k; upper += k - i, i++) {
+        if (i / LANES * LINE < k)
+            __builtin_prefetch(m->vectors + next[i % LANES] * k + i / LANES * LINE);
         Lanes others = {0}, more = {0}, rest = {0}, last = {0}; /* none waits for the one before */
         int64_t j = 1;
         for (; j + 4 <= k - i; j += 4) {
@@ -523,6 +575,21 @@ FAST static void predict(const Model *m, const Evidence *e, const uint32_t *plac
     memcpy(variances, &variance, sizeof variance);
 }
 
+/* Write the `n` indices of values to `sorted`, the largest first; of equals the first. Each counts
+   those before it, without a branch, which for some dozens is faster than to move them. */
+FAST static void sort(const float *values, int64_t n, const int32_t *indices, int32_t *sorted)
+{
+    float given[MOST_LISTED];
+    for (int64_t i = 0; i < n; i++)
+        given[i] = values[indices[i]];
+    for (int64_t i = 0; i < n; i++) {
+        int32_t before = 0;
+        for (int64_t j = 0; j < n; j++)
+            before += (given[j] > given[i]) | ((given[j] == given[i]) & (j < i));
+        sorted[before] = indices[i];
+    }
+}
+
 /* Rank the shortlist by expected time; returns how many of the best `tracks` are told, and in
    `numbers` `[4, found]` their times, discounts, logits and deviations. */
 static int64_t rank(const Model *m, const Evidence *e, int64_t count, int64_t *tracks,
@@ -530,16 +597,15 @@ static int64_t rank(const Model *m, const Evidence *e, int64_t count, int64_t *t
 {
     float times[MOST_LISTED], logits[MOST_LISTED + LANES], variances[MOST_LISTED + LANES];
     int32_t keys[MOST_LISTED], chosen[MOST_LISTED];
+    if (!e->listed)
+        return 0;
+    uint32_t places[MOST_LISTED + 2 * LANES]; /* full lanes, and as many after the last */
+    for (int64_t i = 0; i < e->listed + 2 * LANES; i++)
+        places[i] = e->places[i < e->listed ? i : 0];
     for (int64_t i = 0; i < LANES && i < e->listed; i++)
         fetch(m->vectors + e->places[i] * m->k, m->k);
-    for (int64_t i = 0; i < e->listed; i += LANES) {
-        for (int64_t next = i + LANES; next < i + 2 * LANES && next < e->listed; next++)
-            fetch(m->vectors + e->places[next] * m->k, m->k);
-        uint32_t places[LANES];
-        for (int64_t lane = 0; lane < LANES; lane++)
-            places[lane] = e->places[i + lane < e->listed ? i + lane : i];
-        predict(m, e, places, logits + i, variances + i);
-    }
+    for (int64_t i = 0; i < e->listed; i += LANES)
+        predict(m, e, places + i, places + i + LANES, logits + i, variances + i);
     for (int64_t i = 0; i < e->listed; i++) {
         uint16_t plays = e->plays[i] < PLAYS ? e->plays[i] : PLAYS - 1;
         variances[i] = fmaxf(variances[i] + (float)m->noise, 0.0f);
@@ -547,13 +613,9 @@ static int64_t rank(const Model *m, const Evidence *e, int64_t count, int64_t *t
         times[i] = m->discounts[plays] / (1.0f + expf(-fmaxf(expected, (float)-FARTHEST)));
     }
     int64_t found = largest(times, e->listed, count, keys, chosen);
-    for (int64_t i = 1; i < found; i++) /* the best first; of equals the first */
-        for (int64_t j = i; j > 0 && times[chosen[j]] > times[chosen[j - 1]]; j--) {
-            int32_t other = chosen[j];
-            chosen[j] = chosen[j - 1], chosen[j - 1] = other;
-        }
+    sort(times, found, chosen, keys);
     for (int64_t i = 0; i < found; i++) {
-        int32_t at = chosen[i];
+        int32_t at = keys[i];
         uint16_t plays = e->plays[at] < PLAYS ? e->plays[at] : PLAYS - 1;
         tracks[i] = m->ids[m->row_at[e->places[at]]];
         numbers[i] = times[at];

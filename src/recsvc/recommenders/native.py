@@ -29,7 +29,7 @@ _KNOWN = {
     "row_at": np.int32,
     "artist_at": np.int32,
     "vectors": np.uint16,
-    "centres": np.uint16,
+    "centres": np.uint32,
     "opening": np.float64,
     "spread": np.float64,
     "discounts": np.float32,
@@ -55,12 +55,17 @@ class _Model(ctypes.Structure):
     )
 
 
-def _in_lanes(vectors: Array) -> Array:
-    """Return vectors `[n, k]` as `[n / lanes, k, lanes]`, what is left over being zero."""
+def _in_pairs(vectors: Array) -> Array:
+    """Return vectors `[n, k]` as `[n / 2 / lanes, k, lanes]`, what is left over being zero.
+
+    `vectors` are float32 of which the upper halves are all. Each number has two: the lower half
+    is of the first so many vectors, the upper half of the next, so neither has to be widened.
+    """
     n, k = vectors.shape
-    padded = np.zeros((-(-n // _LANES) * _LANES, k), vectors.dtype)
-    padded[:n] = vectors
-    return padded.reshape(-1, _LANES, k).swapaxes(1, 2)
+    padded = np.zeros((-(-n // (2 * _LANES)) * 2 * _LANES, k), np.uint32)
+    padded[:n] = vectors.view(np.uint32)
+    lanes = padded.reshape(-1, 2, _LANES, k).swapaxes(2, 3)
+    return np.asarray(lanes[:, 0] >> 16 | lanes[:, 1])
 
 
 class Native:
@@ -97,13 +102,13 @@ class Native:
             "row_at": model.rows,
             "artist_at": artists,
             "vectors": model.vectors,
-            "centres": _in_lanes(model.centres.view(np.uint32) >> 16),  # of which that is all
+            "centres": _in_pairs(model.centres),
             "opening": model.opening,
             "spread": model.spread,
             "discounts": discounts_by_plays(model.discount),
         }
         leaves, size, k = model.vectors.shape
-        room = max(leaves + _LANES, MOST_TRACKS + size, _MOST + MOST_HEARD)
+        room = max(leaves + 2 * _LANES, MOST_TRACKS + size, _MOST + MOST_HEARD)
         arrays = {
             **{name: np.ascontiguousarray(known[name], dtype) for name, dtype in _KNOWN.items()},
             **{name: np.zeros(room, dtype) for name, dtype in _WORK.items()},
