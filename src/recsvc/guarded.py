@@ -81,7 +81,7 @@ class GuardedSessions(Outages):
         if self.breaker.is_open:
             raise NotAskedError(_KNOWN)
         try:
-            outcome = await self.store.claim(claim, memory.last(place))
+            outcome = await self.store.claim(claim, self._last(place))
         except asyncio.CancelledError:
             self._failed(_LATE)
             raise
@@ -115,7 +115,7 @@ class GuardedSessions(Outages):
             self._send(
                 self.store.claim_all,
                 [claims[at] for at in ready],
-                [memory.last(places[at]) for at in ready],
+                [self._last(places[at]) for at in ready],
             )
             if ready
             else _nothing()
@@ -207,6 +207,10 @@ class GuardedSessions(Outages):
         await self._ask(self.store.ping)
 
     # --- how it is asked ------------------------------------------------------------------------
+
+    def _last(self, place: Place) -> str | None:
+        """Say who answered last, as far as is remembered."""
+        return self.memory.last(place) if self.memory.answers(place) else UNSURE
 
     def _note(self, claim: Claim, claimed: Claimed, place: Place) -> None:
         """Remember what the store has acknowledged."""

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.torture
 
 REPORT = b'{"track": 3, "time": 0.5}'
 _ITEM = b'{"user": %d, "track": 3, "time": 0.5}'
-LISTENERS = 200_000
+LISTENERS = 1_000_000
 """So many that none is asked again soon: with the length of a session an answer costs more, and
 what the service can do would be less at the end than it was found to be at first."""
 

@@ -234,13 +234,13 @@ async def test_a_probe_that_hangs_is_given_up(guard: Guard) -> None:
     assert guard.sessions.breaker.is_open
 
 
-async def test_it_says_who_answered_last(guard: Guard) -> None:
+async def test_it_says_who_answered_last_where_it_remembers(guard: Guard) -> None:
     await guard.sessions.claim(claim(three_pools(), user=1))
     await guard.sessions.claim(claim(three_pools(), user=1))
     await guard.sessions.claim_all([claim(three_pools(), user=user) for user in (1, 2)])
     await guard.sessions.finish(claim(three_pools(), user=1).report, {"user": 1})
     await guard.sessions.claim(claim(three_pools(), user=1))
-    assert guard.store.lasts == [None, CONTEXTUAL, CONTEXTUAL, None, None]
+    assert guard.store.lasts == [UNSURE, CONTEXTUAL, CONTEXTUAL, UNSURE, UNSURE]
 
 
 async def test_a_call_that_runs_out_of_time_is_a_failure(guard: Guard) -> None:

@@ -31,7 +31,9 @@ from recsvc.tracks import pack_tracks, unpack_tracks
 
 __all__ = ["RedisSessions"]
 
-_DOUBT = 100  # claims after a wrong guess that are made without one
+# How many claims are made without a guess after a wrong one: twice as many after each, and one less
+# after each right one.
+_LEAST_DOUBT, _MOST_DOUBT = 100, 10_000
 _TOGETHER = 10  # claims in one call of the script, which nothing else can interrupt
 _PAGE = 10_000  # tracks in one reply; whoever shares the connection waits for it
 
@@ -59,13 +61,14 @@ class RedisSessions:
             events_max=events_max,
         )
         self.doubt = 0  # claims that are yet to be made without a guess
+        self._next_doubt = _LEAST_DOUBT
         self.ahead_ms = 0  # by how much the server's clock is ahead of ours
 
     async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
         """Settle a plan, record the answer and its event, all in one step.
 
         When it is known who answered last, only the candidates that are asked for next are sent.
-        A wrong guess costs another round trip, so no others are made for a while after it.
+        A wrong guess costs another round trip, so none are made for a while after it.
         """
         (reply,) = await self._send_claims((claim,), (self._likely_pools(claim, last),))
         if reply[0] != b"claimed":
@@ -227,7 +230,9 @@ class RedisSessions:
     async def _replies(self, awaited: Awaitable[list[Any]]) -> list[Any]:
         replies = await awaited
         if [b"more"] in replies:
-            self.doubt = _DOUBT
+            self.doubt, self._next_doubt = self._next_doubt, min(2 * self._next_doubt, _MOST_DOUBT)
+        elif not self.doubt:
+            self._next_doubt = max(self._next_doubt - len(replies), _LEAST_DOUBT)
         return replies
 
     async def _outcomes(
