@@ -91,7 +91,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", FAULTS)
 async def test_quick(one: Stage, name: str, report: Report) -> None:
-    await _provoke(one, name, report, outage=0.6, players=4)
+    await _provoke(one, name, report, outage=1.2, players=4)
 
 
 @pytest.mark.torture
@@ -103,7 +103,7 @@ async def test_long(two: Stage, name: str, report: Report) -> None:
 async def _provoke(
     running: Stage, name: str, report: Report, *, outage: float, players: int
 ) -> None:
-    first = 1_000_000 * (1 + list(FAULTS).index(name)) + (500_000 if outage > 1 else 0)
+    first = 1_000_000 * (1 + list(FAULTS).index(name)) + (500_000 if outage > 2 else 0)
     await running.settled()
     running.log, lines = Log(), len(running.logged())
     async with running.playing(players=players, first=first):
