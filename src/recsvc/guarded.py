@@ -102,7 +102,10 @@ class GuardedSessions(Outages):
         return self.store.bundles(users)
 
     def claim_all(
-        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+        self,
+        claims: Sequence[Claim],
+        lasts: Sequence[str | None] = (),
+        wanted: Callable[[int], bool] = lambda _: True,
     ) -> Awaitable[list[Claimed | Exhausted | Moved]]:
         """Claim for the listeners of one bundle, each in one step, all in one round trip.
 
@@ -120,20 +123,25 @@ class GuardedSessions(Outages):
             if ready
             else _nothing()
         )
-        return self._noted(claims, places, ready, asked)
+        return self._noted(claims, places, ready, wanted, asked)
 
     async def _noted(
         self,
         claims: Sequence[Claim],
         places: Sequence[Place],
         ready: Sequence[int],
+        wanted: Callable[[int], bool],
         asked: Awaitable[list[Claimed | Exhausted | Moved]],
     ) -> list[Claimed | Exhausted | Moved]:
-        """Return what comes of claims, those that were `ready` to be asked for, and note it."""
+        """Return what comes of claims, those that were `ready` to be asked for, and note it.
+
+        What nobody waits for any more is not noted: the listener got another answer, and what is
+        in the journal would be written again although it was taken back.
+        """
         outcomes, records = [_ALONE] * len(claims), list[bytes]()
         for at, outcome in zip(ready, await self._reply(asked), strict=True):
             outcomes[at] = outcome
-            if isinstance(outcome, Claimed):
+            if isinstance(outcome, Claimed) and wanted(at):
                 if outcome.entry:
                     records.append(pack(record_of(claims[at], outcome)))
                 self._note(claims[at], outcome, places[at])

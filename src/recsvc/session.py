@@ -1,7 +1,7 @@
 """What the service says to the session store, and what it hears back."""
 
 import hashlib
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -197,12 +197,16 @@ class Sessions(Protocol):
         """Sort different listeners into lists of places whose claims may go out together."""
 
     def claim_all(
-        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+        self,
+        claims: Sequence[Claim],
+        lasts: Sequence[str | None] = (),
+        wanted: Callable[[int], bool] = lambda _: True,
     ) -> Awaitable[list[Claimed | Exhausted | Moved]]:
         """Claim for the listeners of one bundle, each as `claim` does, but in one round trip.
 
         The claims go out before this returns, where the store can do that; an error may be raised
-        at once or when the outcomes are awaited.
+        at once or when the outcomes are awaited. Once they are there, `wanted` tells of each by
+        its place whether somebody still waits: else the answer has not gone out, and is not one.
 
         `Moved` also stands for a claim that has to be made alone: nothing was changed by it.
         What is raised holds for all of them.

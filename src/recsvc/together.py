@@ -7,6 +7,7 @@ process, do for eight of them together costs little more than half of what it co
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 from recsvc.deadlines import Deadlines
@@ -20,8 +21,8 @@ _log = logging.getLogger(__name__)
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-_CROWD = 8
-_MOST = 8
+_CROWD = 8  # calls in progress: below, the store would rather begin at once
+_MOST = 8  # with more, the store has nothing to do while they are written
 
 
 class Together:
@@ -36,8 +37,14 @@ class Together:
         self.sessions = sessions
         self.crowd = crowd
         self._in_progress = 0
-        self._claims = _Gathering(sessions.bundles, sessions.claim_all, deadlines)
-        self._recalls = _Gathering(sessions.bundles, sessions.recall_all, deadlines)
+        self._claims = _Gathering[Claim, Claimed | Exhausted | Moved](
+            sessions.bundles,
+            lambda claims, wanted: sessions.claim_all(claims, wanted=wanted),
+            deadlines,
+        )
+        self._recalls = _Gathering[int, Recalled | None](
+            sessions.bundles, lambda users, _: sessions.recall_all(users), deadlines
+        )
 
     async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
         """Settle a plan, record the answer and its event."""
@@ -46,7 +53,7 @@ class Together:
             user = claim.report.user
             # A key is asked for again where the store fails.
             if claim.report.key is None and self._may_wait(user, self._claims):
-                outcome = await self._claims.add(user, claim)
+                outcome = await self._claims.ask(user, claim)
                 # `Moved`, too, may only say that it has to be made alone.
                 if outcome is not None and not isinstance(outcome, Moved):
                     return outcome
@@ -59,7 +66,7 @@ class Together:
         self._in_progress += 1
         try:
             if self._may_wait(user, self._recalls):
-                recalled = await self._recalls.add(user, user)
+                recalled = await self._recalls.ask(user, user)
                 if recalled is not None:
                     return recalled
             return await self.sessions.recall(user)
@@ -75,13 +82,14 @@ class _Gathering(Generic[Q, A]):
     """Gathers questions and asks them together.
 
     They are asked at the end of the turn, or as soon as there are enough, in as many bundles as
-    `parted` makes of their listeners. `ask` sends before it returns.
+    `parted` makes of their listeners. `ask` sends before it returns; it is also given what tells,
+    once the answers are there, of each by its place whether somebody still waits.
     """
 
     def __init__(
         self,
         parted: Callable[[Sequence[int]], list[list[int]]],
-        ask: Callable[[Sequence[Q]], Awaitable[Sequence[A]]],
+        ask: Callable[[Sequence[Q], Callable[[int], bool]], Awaitable[Sequence[A]]],
         deadlines: Deadlines,
     ) -> None:
         self.asked: dict[int, tuple[Q, asyncio.Future[A | None]]] = {}  # by listener
@@ -90,8 +98,8 @@ class _Gathering(Generic[Q, A]):
         self._deadlines = deadlines
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def add(self, user: int, question: Q) -> "asyncio.Future[A | None]":
-        """Ask for a listener; the future gets the answer, or None: ask alone."""
+    async def ask(self, user: int, question: Q) -> A | None:
+        """Ask for a listener; returns the answer, or None: ask alone."""
         loop = asyncio.get_running_loop()
         if not self.asked:
             loop.call_soon(self._send)
@@ -99,7 +107,13 @@ class _Gathering(Generic[Q, A]):
         self.asked[user] = question, future
         if len(self.asked) == _MOST:
             self._send()
-        return future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # Time was up in the very turn in which the answer came. It was noted as given.
+            if future.done() and not future.cancelled():
+                return future.result()
+            raise
 
     def _send(self) -> None:
         gathered, self.asked = self.asked, {}
@@ -107,7 +121,7 @@ class _Gathering(Generic[Q, A]):
         for places in self._parted(list(gathered)):
             questions, futures = zip(*[asked[place] for place in places], strict=True)
             try:
-                answers = self._ask(questions)
+                answers = self._ask(questions, partial(_waits, futures))
             except StoreUnavailableError as error:
                 _fail(futures, error)
             except Exception:  # of one of them, and it must not cost the others their answers
@@ -131,6 +145,10 @@ class _Gathering(Generic[Q, A]):
             raise
         else:
             _tell(futures, answers)
+
+
+def _waits(futures: Sequence["asyncio.Future[A]"], place: int) -> bool:
+    return not futures[place].done()
 
 
 def _tell(futures: Sequence["asyncio.Future[A]"], answers: Sequence[A]) -> None:

@@ -1,7 +1,7 @@
 """The guard of the session store: when it asks, what it keeps, what it waits for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -64,7 +64,10 @@ class Store:
         return [list(range(start, min(start + 3, len(users)))) for start in range(0, len(users), 3)]
 
     async def claim_all(
-        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+        self,
+        claims: Sequence[Claim],
+        lasts: Sequence[str | None] = (),
+        wanted: Callable[[int], bool] = lambda _: True,
     ) -> list[Claimed | Exhausted | Moved]:
         return [await self.claim(*each) for each in zip(claims, lasts, strict=True)]
 
@@ -346,6 +349,17 @@ async def test_of_those_recalled_together_who_must_wait_is_left_out(guard: Guard
     await guard.until(is_open=True)
     with pytest.raises(NotAskedError):
         guard.sessions.recall_all([1, 2, 3])
+
+
+async def test_an_answer_that_nobody_waits_for_is_not_noted(guard: Guard) -> None:
+    asked = [
+        replace(claim(three_pools(), user=user), event={"user": user, "track": 5, "timestamp": 1})
+        for user in (1, 2, 3)
+    ]
+    answers = await guard.sessions.claim_all(asked, wanted=lambda at: at != 1)
+    assert [type(answer) for answer in answers] == [Claimed] * 3
+    assert [record.track for record in guard.journal()] == [101, 103]
+    assert not guard.memory.answers(guard.memory.place(2, _CLOCK))
 
 
 async def test_claims_that_fail_together_fail_once_for_the_breaker(guard: Guard) -> None:

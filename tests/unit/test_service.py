@@ -1,7 +1,7 @@
 """The service against a store written by hand: what it asks, and what it answers."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,7 +86,10 @@ class MemorySessions:
         return [list(range(start, min(start + 3, len(users)))) for start in range(0, len(users), 3)]
 
     async def claim_all(
-        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+        self,
+        claims: Sequence[Claim],
+        lasts: Sequence[str | None] = (),
+        wanted: Callable[[int], bool] = lambda _: True,
     ) -> list[Claimed | Exhausted | Moved]:
         return [await self.claim(claim) for claim in claims]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 import pytest
@@ -28,6 +28,8 @@ class Store:
         self.late_fault: Exception | None = None
         self.cancelled = 0
         self.left: set[int] = set()
+        self.noted: list[int] = []
+        self.turn: Callable[[], object] | None = None
 
     def bundles(self, users: Sequence[int]) -> list[list[int]]:
         """Two partitions: even listeners, odd ones."""
@@ -41,15 +43,18 @@ class Store:
         return Exhausted(asked.report.user, 1)
 
     def claim_all(
-        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+        self,
+        claims: Sequence[Claim],
+        lasts: Sequence[str | None] = (),
+        wanted: Callable[[int], bool] = lambda _: True,
     ) -> Awaitable[list[Outcome]]:
         users = [one.report.user for one in claims]
         self.together.append(users)
         if self.fault is not None:
             raise self.fault
-        return self._outcomes(users)
+        return self._outcomes(users, wanted)
 
-    async def _outcomes(self, users: Sequence[int]) -> list[Outcome]:
+    async def _outcomes(self, users: Sequence[int], wanted: Callable[[int], bool]) -> list[Outcome]:
         try:
             await self.gone_on.wait()
         except asyncio.CancelledError:
@@ -57,6 +62,9 @@ class Store:
             raise
         if self.late_fault is not None:
             raise self.late_fault
+        self.noted += [user for at, user in enumerate(users) if wanted(at)]
+        if self.turn is not None:
+            asyncio.get_running_loop().call_soon(self.turn)
         return [Moved() if user in self.left else Exhausted(user, 0) for user in users]
 
     async def recall(self, user: int) -> Recalled:
@@ -167,6 +175,20 @@ async def test_who_goes_keeps_nobody_from_an_answer(store: Store, together: Toge
     found = await asyncio.gather(*tasks, return_exceptions=True)
     assert found[4:6] == [Exhausted(8, 0), Exhausted(10, 0)]
     assert [type(found[at]) for at in (3, 6)] == [asyncio.CancelledError] * 2
+    assert store.noted == [8, 10]  # those who have gone are not told that they have an answer
+
+
+async def test_an_answer_that_was_noted_goes_out_though_time_is_up_in_the_same_turn(
+    store: Store, together: Together
+) -> None:
+    store.gone_on.clear()
+    tasks = ask(together, range(0, 14, 2))
+    await asyncio.sleep(0.01)
+    store.turn = tasks[4].cancel  # when the futures have their results, and nobody has read them
+    store.gone_on.set()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert store.noted == [6, 8, 10, 12]
+    assert found[3:] == [Exhausted(user, 0) for user in (6, 8, 10, 12)]
 
 
 async def test_what_takes_too_long_ends_for_all(store: Store, together: Together) -> None:
