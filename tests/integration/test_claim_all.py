@@ -115,3 +115,21 @@ async def test_an_answer_given_before_is_given_again_among_others(
     assert again[1:] == first
     assert isinstance(again[0], Claimed)
     assert len(await events(client, keys)) == 3
+
+
+async def test_of_a_session_that_is_damaged_what_can_be_read_is_recalled(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    written = (
+        "id=317e recommender=personal position=3 outside=0 counted=e03e started=1700 "
+        f"track=10 time=0.3 served={2**63 - 1} at=1800 policy=ensemble table=e03e"
+    )
+    for text, position, served in (
+        (written, 3, 2**63 - 1),
+        (written.replace("served=", "served "), 3, None),
+        (written.replace("position=3", "position="), 0, None),
+        ("", 0, None),
+    ):
+        await client.hset(keys.session(1), "state", text)
+        found = await sessions.recall(1)
+        assert (found.position, found.served) == (position, served), text
