@@ -32,6 +32,7 @@ from recsvc.redis.watch import TableWatch
 from recsvc.service import Service
 from recsvc.settings import Settings
 from recsvc.store import open_store, run_beside
+from recsvc.together import Together
 
 __all__ = ["create_app", "load_keys", "load_policies", "redis_url"]
 
@@ -125,7 +126,9 @@ async def _start(
         clock=time.time,
         deadline=settings.deadline,
     )
-    return Context(settings, service, watch, published, metrics, keyring)
+    together = Together(service)
+    stack.push_async_callback(together.aclose)
+    return Context(settings, service, together, watch, published, metrics, keyring)
 
 
 def load_keys(settings: Settings) -> Keyring:

@@ -4,241 +4,151 @@ From the usual case to the rarest: one settled plan; random tracks of the catalo
 look at every track of the session; the track heard longest ago.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import field
-from random import Random
-from typing import Any
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 
+from recsvc.call import Attempt, claim_of
 from recsvc.errors import StoreUnavailableError
-from recsvc.evidence import unpack
-from recsvc.ids import fresh_id
 from recsvc.policy import Plan
 from recsvc.recommenders.catalogue import plan_among, plan_oldest, plan_sample
-from recsvc.recommenders.inference import infer
-from recsvc.recommenders.reasons import Reasons, reasons
-from recsvc.recommenders.registry import Policy
-from recsvc.recommenders.session import SessionPolicy
 from recsvc.recommenders.source import Source
-from recsvc.session import Claim, Claimed, Exhausted, Moved, Recalled, Report, Sessions
-from recsvc.together import Together
-from recsvc.values import value
+from recsvc.session import Claimed, Exhausted, Moved, Recalled, Sessions
 
-__all__ = ["Call", "Claiming", "event", "recalls"]
+__all__ = ["Claiming"]
+
+_log = logging.getLogger(__name__)
 
 _RECALLS = 3  # looks at a session that other calls of the same listener keep changing
 _ATTEMPTS = 8  # rounds of a claim that other calls of the same listener keep overtaking
 
 
-@value
-class Call:
-    """One call under way: what was reported, and what was fixed at its start.
-
-    `id` names it. After `expires_ms` (Unix time; 0 is never) the session store is not to
-    record it any more.
-    """
-
-    report: Report
-    source: Source
-    policy: Policy
-    treatments: dict[str, str]
-    id: str = field(default_factory=fresh_id)
-    expires_ms: int = 0
-
-    @property
-    def recalls(self) -> bool:
-        """Whether the plan depends on what the session has heard."""
-        return recalls(self.policy)
-
-    def plan(self, rng: Random) -> Plan:
-        """Plan the answer; what is drawn in advance comes from `rng`.
-
-        A policy that recalls plans as in a session of which nothing is known.
-        """
-        report = self.report
-        return self.policy.plan(self.source, report.user, report.track, report.time, rng)
-
-    def reasons(self, recalled: Recalled) -> Reasons | None:
-        """Say why the answer would be what it would be; None from a policy that infers nothing."""
-        policy, report = self.policy, self.report
-        if not isinstance(policy, SessionPolicy) or self.source.session_model is None:
-            return None
-        found, kept = infer(
-            self.source,
-            recalled.evidence,
-            report.track,
-            report.time,
-            recalled.out,
-            policy.candidates,
-        )
-        return reasons(self.source, unpack(kept), found)
-
-    def recall(self, recalled: Recalled, rng: Random) -> tuple[Plan, bytes]:
-        """Plan the answer from what the session has heard; return also what it is to keep."""
-        if not isinstance(self.policy, SessionPolicy):
-            return self.plan(rng), b""
-        report = self.report
-        return self.policy.recall(
-            self.source,
-            report.user,
-            report.track,
-            report.time,
-            rng,
-            recalled.evidence,
-            recalled.out,
-        )
-
-
 class Claiming:
-    """Claims tracks from the session store, what single calls ask for by way of `together`.
+    """Claims tracks from the session store. `clock` returns Unix seconds."""
 
-    `clock` returns Unix seconds.
-    """
-
-    def __init__(self, sessions: Sessions, together: Together, clock: Callable[[], float]) -> None:
+    def __init__(self, sessions: Sessions, clock: Callable[[], float]) -> None:
         self.sessions = sessions
-        self.together = together
         self.clock = clock
 
-    async def claim(self, call: Call, plan: Plan | None, rng: Random) -> Claimed:
+    def begin(self, attempts: Sequence[Attempt]) -> Awaitable[None]:
+        """Try the plans of the calls of one bundle; what comes of them is their `outcome`.
+
+        All of them recall or none does. What the store is asked for first goes out before this
+        returns. Raises `StoreUnavailableError`, at once or when awaited. Those that have not
+        claimed a track are for `claim`.
+        """
+        if attempts[0].call.recalls:
+            users = [attempt.call.report.user for attempt in attempts]
+            return self._plan_and_try(attempts, self.sessions.recall_all(users))
+        now = self.clock()
+        claims = [claim_of(attempt.call, attempt.planned(), now) for attempt in attempts]
+        return _note_outcomes(attempts, self.sessions.claim_all(claims))
+
+    async def claim(self, attempt: Attempt) -> Claimed:
         """Settle the plan, or whatever plan comes after it; record the answer.
 
-        Without a plan one is made from what the session has heard. Raises
-        `StoreUnavailableError`.
+        Raises `StoreUnavailableError`.
         """
-        outcome: Claimed | Exhausted | Moved
-        if plan is None:
-            plan, outcome = await self._recall(call, rng)
-        else:
-            outcome = await self._try(call, plan)
-        return await self.go_on(call, plan, rng, outcome)
-
-    async def go_on(
-        self, call: Call, plan: Plan, rng: Random, outcome: Claimed | Exhausted | Moved
-    ) -> Claimed:
-        """Claim a track after a first try; raises `StoreUnavailableError`."""
+        outcome = attempt.outcome
+        if attempt.call.recalls and not isinstance(outcome, Exhausted):
+            outcome = await self._recall(attempt)
         for _ in range(_ATTEMPTS):
             if isinstance(outcome, Claimed):
                 return outcome
-            if isinstance(outcome, Moved):
-                outcome = await self._try(call, plan)
+            if isinstance(outcome, Exhausted):
+                outcome = await self._beyond(attempt, outcome)
             else:
-                outcome = await self._beyond(call, outcome, rng)
+                outcome = await self._try(attempt, attempt.planned())
         raise StoreUnavailableError("the listener's session changes faster than it can be read")
 
-    async def claim_all(
-        self, calls: Sequence[Call], plans: Sequence[Plan]
-    ) -> list[Claimed | Exhausted | Moved]:
-        """Try the plans of the calls of one bundle; what is not `Claimed` goes on by `go_on`."""
-        now = self.clock()
-        claims = [_claim(call, plan, now) for call, plan in zip(calls, plans, strict=True)]
-        return await self.sessions.claim_all(claims)
+    async def _plan_and_try(
+        self, attempts: Sequence[Attempt], recalled: Awaitable[Sequence[Recalled | None]]
+    ) -> None:
+        """Plan from what the sessions have heard, and claim where they are still as they were."""
+        ready, claims = [], []
+        for attempt, found in zip(attempts, await recalled, strict=True):
+            if found is None:
+                continue
+            try:
+                plan, evidence = attempt.call.recall(found, attempt.rng)
+            except Exception:  # of one session, and it must not cost the others their answers
+                _log.exception("a bug")
+                continue
+            attempt.plan = plan
+            ready.append(attempt)
+            now = self.clock()
+            claims.append(claim_of(attempt.call, plan, now, found.position, evidence=evidence))
+        if ready:
+            await _note_outcomes(ready, self.sessions.claim_all(claims))
 
-    async def _recall(self, call: Call, rng: Random) -> tuple[Plan, Claimed | Exhausted | Moved]:
+    async def _recall(self, attempt: Attempt) -> Claimed | Exhausted | Moved:
         """Look at the session, plan, and claim if the session is still as it was then.
 
         Where other calls keep coming in between, the last plan goes on as any other does: what
         is served is still nothing heard, but this report is not learnt from.
         """
+        call = attempt.call
         for _ in range(_RECALLS):
-            recalled = await self.together.recall(call.report.user)
-            plan, evidence = call.recall(recalled, rng)
-            outcome = await self._try(call, plan, position=recalled.position, evidence=evidence)
+            recalled = await self.sessions.recall(call.report.user)
+            attempt.plan, evidence = call.recall(recalled, attempt.rng)
+            outcome = await self._try(
+                attempt, attempt.plan, position=recalled.position, evidence=evidence
+            )
             if not isinstance(outcome, Moved):
                 break
-        return plan, outcome
+        return outcome
 
-    async def _beyond(
-        self, call: Call, exhausted: Exhausted, rng: Random
-    ) -> Claimed | Exhausted | Moved:
+    async def _beyond(self, attempt: Attempt, exhausted: Exhausted) -> Claimed | Exhausted | Moved:
         """Claim a track when the recommenders have nothing left."""
+        report, source = attempt.call.report, attempt.call.source
         if exhausted.heard is not None:
-            sample = plan_sample(call.source, exhausted.heard, rng)
+            sample = plan_sample(source, exhausted.heard, attempt.rng)
             if sample is not None:
-                outcome = await self._try(call, sample)
+                outcome = await self._try(attempt, sample)
                 if not isinstance(outcome, Exhausted):
                     return outcome
-            elif exhausted.heard >= len(call.source.table):
-                listened = await self.sessions.listened(call.report.user, most=64)
-                oldest = _oldest(listened, call.report.track, call.source)
+            elif exhausted.heard >= len(source.table):
+                listened = await self.sessions.listened(report.user, most=64)
+                oldest = _oldest(listened, report.track, source)
                 if oldest is not None:
-                    return await self._try(call, plan_oldest(oldest), position=exhausted.position)
-        return await self._beyond_counting(call, exhausted.position, rng)
+                    plan = plan_oldest(oldest)
+                    return await self._try(attempt, plan, position=exhausted.position)
+        return await self._beyond_counting(attempt, exhausted.position)
 
     async def _beyond_counting(
-        self, call: Call, position: int, rng: Random
+        self, attempt: Attempt, position: int
     ) -> Claimed | Exhausted | Moved:
         """Look at every track of the session: exact in every case, but slow in long ones."""
-        listened = await self.sessions.listened(call.report.user)
-        report, source = call.report, call.source
+        report, source = attempt.call.report, attempt.call.source
+        listened = await self.sessions.listened(report.user)
         gone = {*listened, report.track}
         unheard = [track for track in source.table.tracks.tolist() if track not in gone]
         outside = sum(source.table.index(track) is None for track in listened)
         if unheard:
-            plan = plan_among(source, unheard, rng)
+            plan = plan_among(source, unheard, attempt.rng)
         else:
             oldest = _oldest(listened, report.track, source)
             # With an empty catalogue all that is known is what the player reported.
             plan = plan_oldest(report.track if oldest is None else oldest)
-        return await self._try(call, plan, position=position, recount=outside)
+        return await self._try(attempt, plan, position=position, recount=outside)
 
     async def _try(
         self,
-        call: Call,
+        attempt: Attempt,
         plan: Plan,
         *,
         position: int | None = None,
         recount: int | None = None,
         evidence: bytes = b"",
     ) -> Claimed | Exhausted | Moved:
-        return await self.together.claim(
-            _claim(call, plan, self.clock(), position, recount, evidence)
-        )
+        claim = claim_of(attempt.call, plan, self.clock(), position, recount, evidence)
+        return await self.sessions.claim(claim)
 
 
-def _claim(
-    call: Call,
-    plan: Plan,
-    now: float,
-    position: int | None = None,
-    recount: int | None = None,
-    evidence: bytes = b"",
-) -> Claim:
-    fields = event(call, "next", now)
-    return Claim(
-        call.report,
-        plan,
-        call.source.table.index(call.report.track) is not None,
-        fields["timestamp"],
-        call.policy.name,
-        call.source.version,
-        fields,
-        position,
-        recount,
-        call.id,
-        call.expires_ms,
-        evidence,
-    )
-
-
-def recalls(policy: Policy) -> bool:
-    """Tell whether a policy's plans depend on what the session has heard."""
-    return isinstance(policy, SessionPolicy)
-
-
-def event(call: Call, message: str, now: float) -> dict[str, Any]:
-    """Return what an event says of a call before its answer is known; `now` in Unix seconds."""
-    return {
-        "id": call.id,  # first, where `RedisReplay` looks for it
-        "timestamp": int(now * 1000),
-        "message": message,
-        "user": call.report.user,
-        "track": call.report.track,
-        "time": call.report.time,
-        "request_id": call.report.request_id,
-        "policy": call.policy.name,
-        "table_version": call.source.version,
-        "experiments": call.treatments,
-    }
+async def _note_outcomes(
+    attempts: Sequence[Attempt], outcomes: Awaitable[Sequence[Claimed | Exhausted | Moved]]
+) -> None:
+    for attempt, outcome in zip(attempts, await outcomes, strict=True):
+        attempt.outcome = outcome
 
 
 def _oldest(listened: Sequence[int], reported: int, source: Source) -> int | None:

@@ -3,7 +3,9 @@
 ASGI hands a request to the application bit by bit, and takes its response likewise: five
 awaits and two dozen objects for what is all here and all known. So an application may have a
 method `answer` besides: from method, path, headers and body to a `Response`, or None. Then the
-request goes the way of ASGI, as uvicorn does it.
+request goes the way of ASGI, as uvicorn does it. It may also have a method `take`, which is asked
+first: it takes an exchange, and `respond` is called once there is a response; no task is made for
+that. Or it returns False.
 """
 
 import asyncio
@@ -17,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-__all__ = ["Exchange", "Headers", "Received", "Response"]
+__all__ = ["Connection", "Exchange", "Headers", "Received", "Response"]
 
 Headers = tuple[tuple[bytes, bytes], ...]
 Response = tuple[int, Headers, bytes]
@@ -29,15 +31,24 @@ Received = list[tuple[bytes, bytes]]
 _Answer = Callable[[str, str, Received, bytes], Awaitable[Response | None]]
 
 
+class Connection(HttpToolsProtocol):
+    """A connection of uvicorn's that hears of the calls that the application takes."""
+
+    def answered(self, exchange: "Exchange") -> None:
+        """Hear that the application has answered a call that it took."""
+
+
 class Exchange:
     """A request that has come in on the connection of `protocol`, and its response.
 
-    `raw_path` and `query` are as they came, `path` is without its escapes.
+    `raw_path` and `query` are as they came, `path` is without its escapes. `weight` is that of
+    the request in the room that there is for all.
     """
 
     __slots__ = (
         "_cycle",
         "_disconnected",
+        "_held",
         "_keep_alive",
         "_protocol",
         "body",
@@ -47,11 +58,12 @@ class Exchange:
         "query",
         "raw_path",
         "version",
+        "weight",
     )
 
     def __init__(
         self,
-        protocol: HttpToolsProtocol,
+        protocol: Connection,
         method: str,
         path: str,
         raw_path: bytes,
@@ -67,10 +79,12 @@ class Exchange:
         self.version = version
         self.headers = headers
         self.body = b""
+        self.weight = 1
         self._protocol = protocol
         self._keep_alive = keep_alive
         self._disconnected = False
         self._cycle: RequestResponseCycle | None = None  # on the way of ASGI
+        self._held: Response | None = None  # until the caller has read what came before
 
     @property
     def last(self) -> bool:
@@ -90,6 +104,22 @@ class Exchange:
             self._cycle.disconnected = True
             self._cycle.message_event.set()
 
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer a call that the application took."""
+        self._protocol.answered(self)
+        self._respond(status, headers, body)
+
+    def abort(self) -> None:
+        """End the connection: a call that the application took will have no answer."""
+        self._protocol.answered(self)
+        self._protocol.transport.abort()
+
+    def resume(self) -> None:
+        """Go on, now that the caller reads."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._write(*held)
+
     async def run(self) -> None:
         """Let the application answer at once, or else as ASGI has it."""
         protocol = self._protocol
@@ -99,14 +129,19 @@ class Exchange:
         except BaseException:  # a bug, or the end of the service: there will be no answer
             protocol.transport.abort()
             raise
-        if not response:
+        if response:
+            self._respond(*response)
+        else:
             self._cycle = self._asgi_cycle()
             await self._cycle.run_asgi(protocol.app)
+
+    def _respond(self, status: int, headers: Headers, body: bytes) -> None:
+        if self._disconnected:
             return
-        if protocol.flow.write_paused and not self._disconnected:
-            await protocol.flow.drain()
-        if not self._disconnected:
-            self._write(*response)
+        if self._protocol.flow.write_paused:
+            self._held = status, headers, body
+        else:
+            self._write(status, headers, body)
 
     def _write(self, status: int, headers: Headers, body: bytes) -> None:
         """Write head and body by one call of the system."""

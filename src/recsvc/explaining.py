@@ -2,7 +2,7 @@
 
 from random import Random
 
-from recsvc.claiming import Call
+from recsvc.call import Call
 from recsvc.explanation import Explanation, PoolExplanation, explain_pool
 from recsvc.policy import CATALOGUE, Pool, Sample
 from recsvc.session import NOT_RECALLED, Report, Session, Sessions

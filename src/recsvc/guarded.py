@@ -8,7 +8,7 @@ without it wait until it has.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from recsvc.breaker import Breaker
 from recsvc.errors import NotAskedError, StoreUnavailableError
@@ -43,6 +43,21 @@ _ALONE: Claimed | Exhausted | Moved = Moved()
 _LONGEST_PENDING = 30.0  # seconds after an outage; whatever is still pending was miscounted
 
 
+class Store(Sessions, Protocol):
+    """What is guarded. It may be told which recommender is thought to have answered last.
+
+    A wrong guess changes no answer, but to be right saves time.
+    """
+
+    async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
+        """Settle a plan, record the answer and its event, all in one step."""
+
+    def claim_all(
+        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+    ) -> Awaitable[Sequence[Claimed | Exhausted | Moved]]:
+        """Claim for the listeners of one bundle."""
+
+
 class GuardedSessions(Outages):
     """The `Sessions` port around another one, `store`.
 
@@ -52,7 +67,7 @@ class GuardedSessions(Outages):
 
     def __init__(
         self,
-        store: Sessions,
+        store: Store,
         recovery: Recovery,
         memory: Memory,
         breaker: Breaker,
@@ -69,11 +84,8 @@ class GuardedSessions(Outages):
 
     # --- the port ---------------------------------------------------------------------------
 
-    async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
-        """Settle a plan, record the answer and its event, all in one step.
-
-        Who answered last is not taken from `last`, but from what is remembered of the listener.
-        """
+    async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
+        """Settle a plan, record the answer and its event, all in one step."""
         report, memory = claim.report, self.memory
         place = memory.place(report.user, claim.at_ms / 1000)
         if memory.pending(place):
@@ -101,12 +113,7 @@ class GuardedSessions(Outages):
         """Sort different listeners into lists of places whose claims may go out together."""
         return self.store.bundles(users)
 
-    def claim_all(
-        self,
-        claims: Sequence[Claim],
-        lasts: Sequence[str | None] = (),
-        wanted: Callable[[int], bool] = lambda _: True,
-    ) -> Awaitable[list[Claimed | Exhausted | Moved]]:
+    def claim_all(self, claims: Sequence[Claim]) -> Awaitable[list[Claimed | Exhausted | Moved]]:
         """Claim for the listeners of one bundle, each in one step, all in one round trip.
 
         Those of whom the store has something to learn yet are left to `claim`, which waits.
@@ -123,25 +130,24 @@ class GuardedSessions(Outages):
             if ready
             else _nothing()
         )
-        return self._noted(claims, places, ready, wanted, asked)
+        return self._noted(claims, places, ready, asked)
 
     async def _noted(
         self,
         claims: Sequence[Claim],
         places: Sequence[Place],
         ready: Sequence[int],
-        wanted: Callable[[int], bool],
-        asked: Awaitable[list[Claimed | Exhausted | Moved]],
+        asked: Awaitable[Sequence[Claimed | Exhausted | Moved]],
     ) -> list[Claimed | Exhausted | Moved]:
         """Return what comes of claims, those that were `ready` to be asked for, and note it.
 
-        What nobody waits for any more is not noted: the listener got another answer, and what is
-        in the journal would be written again although it was taken back.
+        Whoever waits has it in the same turn, so what is noted goes out. If they gave up, nothing
+        is noted: in the journal, it would be written again although it was taken back.
         """
         outcomes, records = [_ALONE] * len(claims), list[bytes]()
         for at, outcome in zip(ready, await self._reply(asked), strict=True):
             outcomes[at] = outcome
-            if isinstance(outcome, Claimed) and wanted(at):
+            if isinstance(outcome, Claimed):
                 if outcome.entry:
                     records.append(pack(record_of(claims[at], outcome)))
                 self._note(claims[at], outcome, places[at])
@@ -179,7 +185,7 @@ class GuardedSessions(Outages):
             await self._caught_up(user)
         return await self._ask(self.store.recall, user)
 
-    def recall_all(self, users: Sequence[int]) -> Awaitable[list[Recalled | None]]:
+    def recall_all(self, users: Sequence[int]) -> Awaitable[Sequence[Recalled | None]]:
         """Return the same for the listeners of one bundle.
 
         Those of whom the store has something to learn yet are left to `recall`, which waits.
@@ -189,7 +195,7 @@ class GuardedSessions(Outages):
         return self._recalled(self._send(self.store.recall_all, users), pending)
 
     async def _recalled(
-        self, asked: Awaitable[list[Recalled | None]], pending: Sequence[bool]
+        self, asked: Awaitable[Sequence[Recalled | None]], pending: Sequence[bool]
     ) -> list[Recalled | None]:
         recalled = await self._reply(asked)
         return [None if late else one for one, late in zip(recalled, pending, strict=True)]
@@ -285,5 +291,5 @@ class GuardedSessions(Outages):
         return place
 
 
-async def _nothing() -> list[Claimed | Exhausted | Moved]:
-    return []
+async def _nothing() -> Sequence[Claimed | Exhausted | Moved]:
+    return ()

@@ -8,15 +8,16 @@ is turned away gets a problem (RFC 9457).
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from recsvc.api.limits import Guard, Limits
 from recsvc.api.refusals import BUSY, BUSY_CLOSING, respond
-from recsvc.exchange import Exchange
+from recsvc.exchange import Connection, Exchange
 from recsvc.heads import is_simple, without_upgrade
 
 __all__ = ["GuardedProtocol"]
@@ -32,14 +33,18 @@ class _RefusedError(Exception):
     """Stops the parser."""
 
 
-class GuardedProtocol(HttpToolsProtocol):
+def _take_none(_: Exchange) -> bool:
+    return False
+
+
+class GuardedProtocol(Connection):
     """One connection."""
 
     def __init__(self, config: Any, server_state: Any, app_state: Any, _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
         guard: Guard | None = app_state.get("guard")
         self.guard = guard or Guard(Limits(), lambda *_: None)
-        self.guard.tasks = self.tasks
+        self.take: Callable[[Exchange], bool] = getattr(self.app, "take", _take_none)
         self.incoming: Exchange | None = None  # its head is here
         self.running: Exchange | None = None  # with the application, unanswered
         self.waiting = deque[Exchange]()  # whole, behind the one that is running
@@ -168,6 +173,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self._await_request()
 
+    def answered(self, exchange: Exchange) -> None:
+        """Make room for others."""
+        self.guard.let_out(exchange.weight)
+
     def shutdown(self) -> None:
         """Answer what is here and close; a request that is just on its way is answered too."""
         self.draining = True
@@ -185,6 +194,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """Go on, now that it does."""
         self.flow.resume_writing()
         self.guard.stalled.stop(self)
+        if self.running is not None:
+            self.running.resume()
 
     def too_slow(self) -> None:
         """Give up on a request that does not arrive, or is not even begun."""
@@ -233,11 +244,16 @@ class GuardedProtocol(HttpToolsProtocol):
             self._turn_away(close=exchange.last or exchange.method == "HEAD")
             return False
         self.running = exchange
-        task = self.loop.create_task(exchange.run())
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
-        self.guard.weigh(task, len(exchange.body))
+        exchange.weight = self.guard.let_in(len(exchange.body))
+        if not self.take(exchange):
+            task = self.loop.create_task(exchange.run())
+            task.add_done_callback(partial(self._done, exchange))
+            self.tasks.add(task)
         return True
+
+    def _done(self, exchange: Exchange, task: "asyncio.Task[None]") -> None:
+        self.tasks.discard(task)
+        self.guard.let_out(exchange.weight)
 
     def _turn_away(self, *, close: bool = False) -> None:
         self.guard.turned_away += 1

@@ -5,38 +5,26 @@ HTTP or Redis: what it needs from outside are the ports `Sessions` and `Tables`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import chain
-from random import Random
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from recsvc.answer import Answer
-from recsvc.claiming import Call, Claiming, event, recalls
-from recsvc.deadlines import Deadlines
+from recsvc.answering import Answering, Observer, Told
+from recsvc.call import Call, event
+from recsvc.claiming import Claiming
 from recsvc.draws import Draws
-from recsvc.errors import NotAskedError, StoreUnavailableError
+from recsvc.errors import StoreUnavailableError
 from recsvc.explaining import Explaining
 from recsvc.explanation import Explanation
-from recsvc.policy import Plan
 from recsvc.recommenders.registry import Policies
 from recsvc.recommenders.source import Source
-from recsvc.session import (
-    Claimed,
-    Exhausted,
-    Moved,
-    Receipt,
-    Report,
-    Session,
-    Sessions,
-)
+from recsvc.session import Receipt, Report, Session, Sessions
 from recsvc.standby import Standby
-from recsvc.together import Together
 
 __all__ = ["Answer", "Observer", "Service", "Tables"]
 
 T = TypeVar("T")
-
-_PATIENCE = 0.8  # of the deadline; the rest is for an answer without the store, and its event
 
 _AT_ONCE = 100  # listeners of one batch whose time begins together
 
@@ -47,16 +35,6 @@ class Tables(Protocol):
     @property
     def source(self) -> Source:
         """The live table; read once a request, so that no answer mixes two."""
-
-
-class Observer(Protocol):
-    """What the service tells whoever counts."""
-
-    def answered(self, answer: "Answer") -> None:
-        """An answer went out."""
-
-    def store_failed(self, why: str) -> None:
-        """The session store failed a call."""
 
 
 class Service:
@@ -86,10 +64,16 @@ class Service:
         self.draws = draws
         self.clock = clock
         self._explaining = Explaining(sessions)
+        self._answering = Answering(Claiming(sessions, clock), standby, observer, deadline)
         self.deadline = deadline
-        self.patience = _PATIENCE * deadline
-        self._deadlines = Deadlines(self.patience)
-        self.claiming = Claiming(sessions, Together(sessions, self._deadlines), clock)
+
+    async def next(self, report: Report) -> Answer:
+        """Choose the next track, and record that it was served.
+
+        Never fails for want of Redis: when it does not answer within the deadline, the
+        tables in memory do, and the answer says `degraded`.
+        """
+        return await self._answering.alone(self.call(report), self.draws.of(report.user))
 
     async def next_all(self, reports: Sequence[Report]) -> list[Answer]:
         """Choose the next track for each report, as `next` does; those of a listener in order.
@@ -98,36 +82,43 @@ class Service:
         """
         answers: list[Answer | None] = [None] * len(reports)
         for places in _rounds(reports):
-            found = await self._next_each([reports[place] for place in places])
-            for place, answer in zip(places, found, strict=True):
-                answers[place] = answer
+            keyed = [place for place in places if reports[place].key is not None]
+            others = [place for place in places if reports[place].key is None]
+            calls = [self.call(reports[place]) for place in others]
+            told = [partial(answers.__setitem__, place) for place in others]
+            await asyncio.gather(
+                *(
+                    self.begin([calls[at] for at in bundle], [told[at] for at in bundle])
+                    for bundle in self.bundles(calls)
+                ),
+                *(self._next_keyed(reports[place], answers, place) for place in keyed),
+            )
         return [answer for answer in answers if answer is not None]
 
-    async def next(self, report: Report) -> Answer:
-        """Choose the next track, and record that it was served.
+    def call(self, report: Report) -> Call:
+        """Return the call that a report makes, by the table and the policy of this moment."""
+        policy, treatments = self.policies.of(report.user)
+        expires = int((self.clock() + self._answering.patience) * 1000)
+        return Call(report, self.tables.source, policy, treatments, expires_ms=expires)
 
-        Never fails for want of Redis: when it does not answer within the deadline, the
-        tables in memory do, and the answer says `degraded`.
+    def bundles(self, calls: Sequence[Call]) -> list[list[int]]:
+        """Sort calls of different listeners into bundles for `begin`, as lists of places."""
+        recalling = [at for at, call in enumerate(calls) if call.recalls]
+        others = [at for at, call in enumerate(calls) if not call.recalls]
+        return [
+            [places[at] for at in bundle]
+            for places in (recalling, others)
+            for bundle in self.sessions.bundles([calls[at].report.user for at in places])
+        ]
+
+    def begin(self, calls: Sequence[Call], told: Sequence[Told]) -> Coroutine[Any, Any, None]:
+        """Answer the calls of one bundle, which have no keys; `told` of each hears the answer.
+
+        What the store is asked for goes out before this returns. What is returned ends when all
+        are answered; it raises what nobody foresaw, and then some may have been told nothing.
         """
-        call, rng = self._call(report), self.draws.of(report.user)
-        plan = None if call.recalls else call.plan(rng)
-        deadline = self._deadlines.enter()
-        try:
-            with deadline:
-                answer = _answer(call, await self.claiming.claim(call, plan, rng))
-        except (TimeoutError, StoreUnavailableError) as error:
-            answer = await self.standby.next(
-                call,
-                plan or call.plan(rng),
-                rng,
-                until=deadline.began + self.deadline,
-                unsure=self._unsure(error),
-            )
-        else:
-            if report.key is not None:
-                self.standby.remember(call, answer)
-        self.observer.answered(answer)
-        return answer
+        rngs = [self.draws.of(call.report.user) for call in calls]
+        return self._answering.begin(calls, rngs, told)
 
     async def last(self, report: Report) -> None:
         """End the session, later if need be.
@@ -135,14 +126,14 @@ class Service:
         Raises `StoreUnavailableError` when that can be recorded neither in the session store
         nor on disk.
         """
-        call = self._call(report)
+        call = self.call(report)
         ending = event(call, "last", self.clock())
-        deadline = self._deadlines.enter()
+        deadline = self._answering.deadlines.enter()
         try:
             with deadline:
                 await self.sessions.finish(report, ending, call.expires_ms)
         except (TimeoutError, StoreUnavailableError) as error:
-            unsure = self._unsure(error)
+            unsure = self._answering.failed(error)
             await self.standby.last(call, until=deadline.began + self.deadline, unsure=unsure)
 
     async def session(self, user: int) -> Session | None:
@@ -159,91 +150,11 @@ class Service:
 
     async def explain(self, report: Report) -> Explanation:
         """Say what `next` would do now, and why, changing nothing."""
-        return await self._within_deadline(self._explaining.explain(self._call(report)))
+        return await self._within_deadline(self._explaining.explain(self.call(report)))
 
-    async def _next_each(self, reports: Sequence[Report]) -> list[Answer]:
-        """Answer different listeners side by side."""
-        alone = [at for at, report in enumerate(reports) if self._is_alone(report)]
-        rest = [at for at, report in enumerate(reports) if not self._is_alone(report)]
-        bundles = [
-            [rest[at] for at in bundle]
-            for bundle in self.sessions.bundles([reports[at].user for at in rest])
-        ]
-        found = await asyncio.gather(
-            *(self._next_bundle([reports[at] for at in bundle]) for bundle in bundles),
-            *(self._next_alone(reports[at]) for at in alone),
-        )
-        answers = dict(zip([*chain(*bundles), *alone], chain(*found), strict=True))
-        return [answers[at] for at in range(len(reports))]
-
-    def _is_alone(self, report: Report) -> bool:
-        # A key is asked for again where the store fails, and who recalls looks first.
-        return report.key is not None or recalls(self.policies.of(report.user)[0])
-
-    async def _next_alone(self, report: Report) -> list[Answer]:
-        return [await self.next(report)]
-
-    async def _next_bundle(self, reports: Sequence[Report]) -> list[Answer]:
-        """Answer what the store can be asked at once; what it cannot settle so, one by one."""
-        # Nothing of this is done beforehand: the store is at work as soon as the first is done.
-        calls = [self._call(report) for report in reports]
-        rngs = [self.draws.of(report.user) for report in reports]
-        plans = [call.plan(rng) for call, rng in zip(calls, rngs, strict=True)]
-        deadline = self._deadlines.enter()
-        outcomes: Sequence[Claimed | Exhausted | Moved | Exception]
-        try:
-            with deadline:
-                outcomes = await self.claiming.claim_all(calls, plans)
-        except (TimeoutError, StoreUnavailableError) as error:
-            outcomes = [error] * len(calls)
-        answers: list[Answer | None] = [
-            self._count(_answer(call, outcome)) if isinstance(outcome, Claimed) else None
-            for call, outcome in zip(calls, outcomes, strict=True)
-        ]
-        left = [at for at, answer in enumerate(answers) if answer is None]
-        found = await asyncio.gather(
-            *(
-                self._go_on(calls[at], plans[at], rngs[at], outcomes[at], deadline.began)
-                for at in left
-            )
-        )
-        for at, answer in zip(left, found, strict=True):
-            answers[at] = answer
-        return [answer for answer in answers if answer is not None]
-
-    async def _go_on(
-        self,
-        call: Call,
-        plan: Plan,
-        rng: Random,
-        outcome: Claimed | Exhausted | Moved | Exception,
-        began: float,
-    ) -> Answer:
-        """Answer after a first try that did not; the deadline is still that of `began`."""
-        try:
-            if isinstance(outcome, Exception):
-                raise outcome
-            async with asyncio.timeout_at(began + self.patience):
-                return self._count(
-                    _answer(call, await self.claiming.go_on(call, plan, rng, outcome))
-                )
-        except (TimeoutError, StoreUnavailableError) as error:
-            unsure, until = self._unsure(error), began + self.deadline
-        return self._count(await self.standby.next(call, plan, rng, until=until, unsure=unsure))
-
-    def _count(self, answer: Answer) -> Answer:
-        self.observer.answered(answer)
-        return answer
-
-    def _call(self, report: Report) -> Call:
-        policy, treatments = self.policies.of(report.user)
-        expires = int((self.clock() + self.patience) * 1000)
-        return Call(report, self.tables.source, policy, treatments, expires_ms=expires)
-
-    def _unsure(self, error: Exception) -> bool:
-        """Count a fault of the store; tell whether it may all the same have done what it was to."""
-        self.observer.store_failed(str(error) or "no answer within the deadline")
-        return not isinstance(error, NotAskedError)
+    async def _next_keyed(self, report: Report, answers: list[Answer | None], place: int) -> None:
+        # A key is asked for again where the store fails, so it goes alone.
+        answers[place] = await self.next(report)
 
     async def _within_deadline(self, work: Awaitable[T]) -> T:
         try:
@@ -272,20 +183,3 @@ def _rounds(reports: Sequence[Report]) -> list[list[int]]:
         for places in rounds
         for start in range(0, len(places), _AT_ONCE)
     ]
-
-
-def _answer(call: Call, claimed: Claimed) -> Answer:
-    return Answer(
-        call.report.user,
-        claimed.track,
-        claimed.recommender,
-        claimed.propensity,
-        claimed.policy,
-        claimed.table_version,
-        claimed.request_id,
-        None if claimed.degraded else claimed.session,
-        None if claimed.degraded else claimed.position,
-        claimed.fallback,
-        call.treatments,
-        claimed.degraded,
-    )

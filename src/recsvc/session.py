@@ -1,7 +1,7 @@
 """What the service says to the session store, and what it hears back."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -186,30 +186,20 @@ class Receipt:
 class Sessions(Protocol):
     """The port to the session store. Every method may raise `StoreUnavailableError`."""
 
-    async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
-        """Settle a plan, record the answer and its event, all in one step.
-
-        `last` is the recommender that is thought to have answered last. A wrong guess changes
-        no answer, but to be right saves time.
-        """
+    async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
+        """Settle a plan, record the answer and its event, all in one step."""
 
     def bundles(self, users: Sequence[int]) -> list[list[int]]:
         """Sort different listeners into lists of places whose claims may go out together."""
 
     def claim_all(
-        self,
-        claims: Sequence[Claim],
-        lasts: Sequence[str | None] = (),
-        wanted: Callable[[int], bool] = lambda _: True,
-    ) -> Awaitable[list[Claimed | Exhausted | Moved]]:
+        self, claims: Sequence[Claim]
+    ) -> Awaitable[Sequence[Claimed | Exhausted | Moved]]:
         """Claim for the listeners of one bundle, each as `claim` does, but in one round trip.
 
         The claims go out before this returns, where the store can do that; an error may be raised
-        at once or when the outcomes are awaited. Once they are there, `wanted` tells of each by
-        its place whether somebody still waits: else the answer has not gone out, and is not one.
-
-        `Moved` also stands for a claim that has to be made alone: nothing was changed by it.
-        What is raised holds for all of them.
+        at once or when the outcomes are awaited, and holds for all of them. `Moved` also stands
+        for a claim that has to be made alone: nothing was changed by it.
         """
 
     async def finish(
@@ -226,7 +216,7 @@ class Sessions(Protocol):
     async def recall(self, user: int) -> Recalled:
         """Return what a policy that infers needs of a listener's session."""
 
-    def recall_all(self, users: Sequence[int]) -> Awaitable[list[Recalled | None]]:
+    def recall_all(self, users: Sequence[int]) -> Awaitable[Sequence[Recalled | None]]:
         """Return the same for the listeners of one bundle; None for one to be asked for alone.
 
         It is asked for and fails as with `claim_all`.

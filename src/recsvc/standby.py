@@ -9,7 +9,7 @@ from random import Random
 from typing import Protocol
 
 from recsvc.answer import Answer
-from recsvc.claiming import Call, event
+from recsvc.call import Call, event
 from recsvc.errors import StoreUnavailableError
 from recsvc.memory import Memory, Place
 from recsvc.policy import OLDEST, Decision, Plan, settle

@@ -78,7 +78,11 @@ class Protocol(SimpleNamespace):
             scheme="http",
             root_path="",
             completed=0,
+            heard=[],
         )
+
+    def answered(self, exchange: Exchange) -> None:
+        self.heard.append(exchange)
 
     def on_response_complete(self) -> None:
         self.completed += 1
@@ -146,8 +150,37 @@ async def test_a_caller_who_does_not_read_is_waited_for() -> None:
     await asyncio.sleep(0.01)
     assert transport.written == b""
     protocol.flow.resume_writing()
+    exchange.resume()
     await running
     assert transport.written.endswith(b"answered")
+    exchange.resume()
+    assert protocol.completed == 1
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_a_call_that_was_taken_is_answered_when_there_is_an_answer(paused: bool) -> None:
+    exchange, protocol, transport = exchange_of("/taken")
+    if paused:
+        protocol.flow.pause_writing()
+    exchange.respond(200, (), b"later")
+    assert protocol.heard == [exchange]
+    assert transport.written.endswith(b"later") is not paused
+    exchange.resume()
+    assert transport.written.endswith(b"content-length: 5\r\n\r\nlater")
+    assert protocol.completed == 1
+
+
+async def test_of_a_call_that_was_taken_room_is_made_though_the_caller_has_gone() -> None:
+    exchange, protocol, transport = exchange_of("/taken")
+    exchange.disconnect()
+    exchange.respond(200, (), b"later")
+    assert (protocol.heard, transport.written, protocol.completed) == ([exchange], b"", 0)
+
+
+async def test_a_call_without_an_answer_leaves_no_caller_waiting() -> None:
+    exchange, protocol, transport = exchange_of("/taken")
+    exchange.abort()
+    assert (protocol.heard, transport.aborted) == ([exchange], True)
 
 
 async def test_a_bug_leaves_no_caller_waiting() -> None:

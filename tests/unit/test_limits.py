@@ -1,15 +1,7 @@
 """Room for requests, and which may be turned away unread."""
 
-import asyncio
-
-import pytest
-
 from recsvc.api.limits import Guard, Limits, Room
 from recsvc.api.refusals import BUSY, BUSY_CLOSING, respond
-from recsvc.heads import is_simple
-from tests.wire import request
-
-REPORT = b'{"track": 3, "time": 0.5}'
 
 
 def feel(
@@ -86,77 +78,21 @@ def test_a_late_loop_with_little_to_do_is_not_ours_to_mend() -> None:
     assert set(feel(Room(500), 1000, 0.1, 100)) == {500}
 
 
-async def test_a_long_body_takes_room_for_itself_and_leaves_room_for_others() -> None:
+def test_a_long_body_takes_room_for_itself_and_leaves_room_for_others() -> None:
     guard = Guard(Limits(requests_max=40), lambda *_: None)
-
-    async def answer(body: int, done: asyncio.Event) -> None:
-        await done.wait()
-
-    def let_in(body: int) -> None:
-        task = asyncio.create_task(answer(body, done))
-        guard.tasks.add(task)
-        task.add_done_callback(guard.tasks.discard)
-        guard.weigh(task, body)
-
-    done = asyncio.Event()
-    let_in(25)
+    weights = [guard.let_in(25)]
     assert guard.begun == 1
-    let_in(20 * 43)  # a batch of 20
+    weights.append(guard.let_in(20 * 43))  # a batch of 20
     assert guard.begun == 1 + 7
-    let_in(100_000)
+    weights.append(guard.let_in(100_000))
     assert guard.begun == 8 + 21, "half of the room at the most"
     assert not guard.full()
-    let_in(10 * 128)
+    weights.append(guard.let_in(10 * 128))
     assert guard.full()
-    done.set()
-    await asyncio.gather(*guard.tasks)
-    await asyncio.sleep(0)
-    assert guard.extra == 0
+    for weight in weights:
+        guard.let_out(weight)
+    assert guard.in_progress == 0
     assert not guard.full()
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        request("/next/1", REPORT),
-        request("/next/1", REPORT, b"Connection: keep-alive", b"Accept: */*"),
-        request("/next", b"[" + REPORT + b"]").replace(b"Content-Length", b"cOnTent-leNgth"),
-        request("/next/2", REPORT * 2),
-        request("/next/1", REPORT, b"x: " + b"y" * 900),
-    ],
-)
-def test_simple_requests(data: bytes) -> None:
-    assert is_simple(data)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"POST /next/1 HTTP/1.1\r\n\r\n",
-        request("/health/ready", method=b"GET"),
-        request("/next/1", REPORT)[:-1],
-        request("/next/1", REPORT) + b"P",
-        request("/next/1", REPORT) * 2,
-        request("/next/1", REPORT, b"Content-Length: 99999999"),
-        request("/next/1", REPORT, b"Content-Length: 2_5"),
-        request("/next/1", REPORT, b"Content-Length: +25"),
-        request("/next/1", REPORT, b"Content-Length: 25", b"Transfer-Encoding: chunked"),
-        request("/next/1", REPORT, b"Transfer-Encoding: chunked"),
-        request("/next/1", REPORT, b"Connection: close"),
-        request("/next/1", REPORT, b"Connection: Upgrade"),
-        request("/next/1", REPORT, b"Expect: 100-continue"),
-        request("/next/1", REPORT).replace(b"HTTP/1.1", b"HTTP/1.0"),
-        request("/next/1", REPORT).replace(b" HTTP/1.1", b""),
-        request("/next/1", REPORT).replace(b"POST", b"post"),
-        request("/next/1", REPORT, b"Content-Length: 25", b"Content-Length: 25"),
-        request("/next/1", REPORT, b"x: " + b"y" * 1024),
-        request("/next/1", REPORT)[:-25],
-        b"\r\n\r\n" + REPORT,
-    ],
-)
-def test_what_is_not_simple_is_parsed(data: bytes) -> None:
-    assert not is_simple(data)
 
 
 def test_an_answer_is_whole_and_says_when_to_come_back() -> None:

@@ -1,23 +1,24 @@
 """The service against a store written by hand: what it asks, and what it answers."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
 
 import pytest
 
+from recsvc.call import Call
 from recsvc.draws import Draws
 from recsvc.errors import NotAskedError, SpoolFullError, StoreUnavailableError
 from recsvc.experiment import Experiment, Experiments, Treatment
 from recsvc.memory import Memory
-from recsvc.policy import CATALOGUE, CONTEXTUAL, OLDEST, PERSONAL, POPULAR, settle
+from recsvc.policy import CATALOGUE, CONTEXTUAL, OLDEST, PERSONAL, POPULAR, Plan, settle
 from recsvc.recommenders.registry import Policies, make_policies
 from recsvc.recommenders.source import Source
 from recsvc.record import Record, unpack
 from recsvc.service import Answer, Service
 from recsvc.session import (
-    UNSURE,
     Claim,
     Claimed,
     Exhausted,
@@ -51,7 +52,7 @@ class MemorySessions:
         if self.fault is not None:
             raise self.fault
 
-    async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
+    async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
         await self._reach()
         if self.overtaken:
             self.overtaken -= 1
@@ -85,12 +86,7 @@ class MemorySessions:
     def bundles(self, users: Sequence[int]) -> list[list[int]]:
         return [list(range(start, min(start + 3, len(users)))) for start in range(0, len(users), 3)]
 
-    async def claim_all(
-        self,
-        claims: Sequence[Claim],
-        lasts: Sequence[str | None] = (),
-        wanted: Callable[[int], bool] = lambda _: True,
-    ) -> list[Claimed | Exhausted | Moved]:
+    async def claim_all(self, claims: Sequence[Claim]) -> list[Claimed | Exhausted | Moved]:
         return [await self.claim(claim) for claim in claims]
 
     async def finish(
@@ -524,6 +520,44 @@ async def test_an_exhausted_listener_among_others_gets_an_answer(policy: str) ->
 async def test_claims_overtaken_together_are_made_again() -> None:
     found = await service(MemorySessions(overtaken=2)).next_all([report(user=u) for u in range(4)])
     assert [answer.degraded for answer in found] == [False] * 4
+
+
+async def test_each_is_told_as_soon_as_there_is_an_answer() -> None:
+    """A listener whose tracks are all heard takes several round trips more."""
+    sessions = MemorySessions(listened_by={2: list(range(12))}, last_by={2: CONTEXTUAL})
+    asked, told = service(sessions), list[int]()
+    calls = [asked.call(report(3, 0.9, user)) for user in (1, 2, 3)]
+    await asked.begin(calls, [lambda answer: told.append(answer.user)] * 3)
+    assert told == [1, 3, 2]
+
+
+async def test_what_is_wrong_with_one_session_costs_others_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recall = Call.recall
+
+    def damaged(self: Call, recalled: Recalled, rng: Random) -> tuple[Plan, bytes]:
+        if self.report.user == 2:
+            raise ZeroDivisionError("of listener 2")
+        return recall(self, recalled, rng)
+
+    monkeypatch.setattr(Call, "recall", damaged)
+    asked, told = service(MemorySessions(), policy="session"), list[int]()
+    calls = [asked.call(report(3, 0.9, user)) for user in (1, 2, 3)]
+    with pytest.raises(ZeroDivisionError):
+        await asked.begin(calls, [lambda answer: told.append(answer.user)] * 3)
+    assert told == [1, 3]
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_calls_of_a_policy_that_recalls_go_together_but_not_with_others() -> None:
+    arms = [Treatment("S", policy="session"), Treatment("E", policy="ensemble")]
+    asked = service(MemorySessions(), experiments=Experiments([Experiment("TRY", arms)]))
+    calls = [asked.call(report(user=user)) for user in range(12)]
+    bundles = asked.bundles(calls)
+    assert sorted(place for bundle in bundles for place in bundle) == list(range(12))
+    assert all(len({calls[place].recalls for place in bundle}) == 1 for bundle in bundles)
+    assert {calls[bundle[0]].recalls for bundle in bundles} == {True, False}
 
 
 async def test_without_the_store_every_report_is_answered_and_kept() -> None:

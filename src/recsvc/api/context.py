@@ -11,6 +11,7 @@ from recsvc.redis.tables import PublishedTables
 from recsvc.redis.watch import TableWatch
 from recsvc.service import Service
 from recsvc.settings import Settings
+from recsvc.together import Together
 
 __all__ = ["Context", "Ctx"]
 
@@ -21,6 +22,7 @@ class Context:
 
     settings: Settings
     service: Service
+    together: Together
     tables: TableWatch
     published: PublishedTables
     metrics: Metrics

@@ -2,24 +2,29 @@
 
 `POST /next/{user}` and `POST /last/{user}` with a well-formed id, and `POST /next`, are
 answered here, beside FastAPI, whose routing, dependencies and middleware cost more than the
-answer. `recsvc serve` asks here first (see `exchange`).
+answer. `recsvc serve` asks here first (see `exchange`); a `POST /next/{user}` without a key it
+hands over, for that to be answered together with others.
 The routes of the same paths in `listeners` describe these calls in the OpenAPI document
 and get what is left: an id that is none, another method, and all that comes by a server
 that only speaks ASGI. What is answered, and how, is the same function for both.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 
+import orjson
 from fastapi import FastAPI
 
+from recsvc.answer import Answer
 from recsvc.api.auth import Role
 from recsvc.api.body import too_large
 from recsvc.api.context import Context
 from recsvc.api.listeners import answer_last, answer_many, answer_next
 from recsvc.api.problems import of_error, render
-from recsvc.exchange import Headers, Received, Response
+from recsvc.api.reports import read_report
+from recsvc.exchange import Exchange, Headers, Received, Response
 from recsvc.table import MAX_ID
 
 __all__ = ["App"]
@@ -29,7 +34,9 @@ _log = logging.getLogger(__name__)
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _PROBLEM = (b"content-type", b"application/problem+json")
 
-Answer = Callable[[Context, int, bytes, str, str | None], Awaitable[bytes]]
+_NEXT = "/next/{user}"
+
+_Hot = Callable[[Context, int, bytes, str, str | None], Awaitable[bytes]]
 
 
 class App(FastAPI):
@@ -37,6 +44,24 @@ class App(FastAPI):
 
     context: Context
     """What a call needs; there while the application runs."""
+
+    def take(self, exchange: Exchange) -> bool:
+        """Take a call of `POST /next/{user}` without a key; tell whether this is one."""
+        path = exchange.path
+        if exchange.method != "POST" or path[:6] != "/next/" or not _is_id(path[6:]):
+            return False
+        key, request_id = _read_headers(exchange.headers)
+        if key is not None:
+            return False
+        ctx, caller = self.context, _Caller(self.context, exchange)
+        try:
+            _check(ctx, exchange.headers, exchange.body)
+            report = read_report(int(path[6:]), exchange.body, request_id, None)
+            ctx.together.ask(ctx.service.call(report), caller)
+        except Exception as error:
+            # Not now: the protocol has yet to note that the call is taken.
+            asyncio.get_running_loop().call_soon(caller.failed, error)
+        return True
 
     async def answer(
         self, method: str, path: str, headers: Received, body: bytes
@@ -57,32 +82,74 @@ async def _answer_many(ctx: Context, _: int, body: bytes, given_id: str, __: str
     return await answer_many(ctx, body, given_id)
 
 
-_HOT: dict[str, tuple[str, Answer]] = {
-    "/next/": ("/next/{user}", answer_next),
+_HOT: dict[str, tuple[str, _Hot]] = {
+    "/next/": (_NEXT, answer_next),
     "/last/": ("/last/{user}", answer_last),
 }
 
 
+class _Caller:
+    """Whoever waits for the answer to a call that was taken."""
+
+    __slots__ = ("_context", "_exchange", "_started", "_waits")
+
+    def __init__(self, context: Context, exchange: Exchange) -> None:
+        self._context = context
+        self._exchange = exchange
+        self._started = time.perf_counter()
+        self._waits = True
+
+    def answered(self, answer: Answer) -> None:
+        """Send the answer."""
+        self._send(200, _JSON, orjson.dumps(answer))
+
+    def failed(self, error: BaseException) -> None:
+        """Send a problem, unless there has been an answer."""
+        if not self._waits:
+            return
+        if isinstance(error, Exception):
+            self._send(*_problem(error))
+        else:  # the end of the service
+            self._waits = False
+            self._exchange.abort()
+
+    def _send(self, status: int, headers: Headers, content: bytes) -> None:
+        self._waits = False
+        self._context.metrics.responded(_NEXT, status, self._started)
+        self._exchange.respond(status, headers, content)
+
+
 async def _respond(
-    ctx: Context, route: str, answer: Answer, user: int, received: Received, body: bytes
+    ctx: Context, route: str, answer: _Hot, user: int, received: Received, body: bytes
 ) -> Response:
     started = time.perf_counter()
     try:
-        if ctx.keyring.closed:
-            ctx.keyring.check(received, Role.PLAY)
-        if len(body) > ctx.settings.body_max:
-            raise too_large(ctx.settings.body_max)
+        _check(ctx, received, body)
         key, request_id = _read_headers(received)
-        content = await answer(ctx, user, body, request_id, key)
-        status, headers = 200, _JSON
+        response = 200, _JSON, await answer(ctx, user, body, request_id, key)
     except Exception as error:  # the edge: whatever it is, the caller gets a problem
-        problem = of_error(error)
-        content, status = render(problem.fault), problem.fault.status
-        headers = (*problem.raw_headers(), _PROBLEM)
-        if status == 500:
-            _log.exception("a bug")
-    ctx.metrics.responded(route, status, started)
-    return status, headers, content
+        response = _problem(error)
+    ctx.metrics.responded(route, response[0], started)
+    return response
+
+
+def _check(ctx: Context, headers: Received, body: bytes) -> None:
+    """Raise if the caller may not make this call, or not of this length."""
+    if ctx.keyring.closed:
+        ctx.keyring.check(headers, Role.PLAY)
+    if len(body) > ctx.settings.body_max:
+        raise too_large(ctx.settings.body_max)
+
+
+def _problem(error: Exception) -> Response:
+    problem = of_error(error)
+    if problem.fault.status == 500:
+        _log.error("a bug", exc_info=error)
+    return (
+        problem.fault.status,
+        (*problem.raw_headers(), _PROBLEM),
+        render(problem.fault),
+    )
 
 
 def _read_headers(headers: Received) -> tuple[str | None, str]:

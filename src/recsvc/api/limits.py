@@ -5,8 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 __all__ = ["Connection", "Guard", "Limits", "Room"]
 
@@ -63,12 +62,10 @@ class Guard:
         self.limits = limits
         self.refused = refused
         self.room = Room(limits.requests_max)
-        self.tasks: set[asyncio.Task[None]] = set()
-        """The requests in progress: the server's own set, which the protocol puts here."""
-        self.extra = 0
-        """What they weigh beyond one each."""
+        self.in_progress = 0
+        """What the requests in progress weigh."""
         self.begun = self.turned_away = 0
-        """Requests let in, and requests answered 503, since the last beat."""
+        """What was let in weighed, and requests answered 503, since the last beat."""
         self.receiving = _Waiting(limits.receive_timeout)
         """Connections with half a request."""
         self.stalled = _Waiting(limits.receive_timeout)
@@ -80,17 +77,21 @@ class Guard:
 
     def full(self) -> bool:
         """Tell whether one more request would be too many."""
-        return len(self.tasks) + self.extra >= self.room.limit
+        return self.in_progress >= self.room.limit
 
-    def weigh(self, task: "asyncio.Task[None]", body: int) -> None:
-        """Note that a request was let in; one of a long body counts for more while it runs."""
-        self.begun += 1
+    def let_in(self, body: int) -> int:
+        """Note that a request is in progress; return what it weighs by the length of its body."""
+        weight = 1
         if body > _LIGHT:
             # Half of the room is the most, or there would be none for others beside it.
-            weight = min(body // _LIGHT, self.limits.requests_max // 2)
-            self.extra += weight
-            self.begun += weight
-            task.add_done_callback(partial(self._lighten, weight))
+            weight += min(body // _LIGHT, self.limits.requests_max // 2)
+        self.begun += weight
+        self.in_progress += weight
+        return weight
+
+    def let_out(self, weight: int) -> None:
+        """Note that it is not any more."""
+        self.in_progress -= weight
 
     def forget(self, connection: Connection) -> None:
         """Stop watching a connection that has gone."""
@@ -104,8 +105,7 @@ class Guard:
             due += _BEAT_SECONDS
             await asyncio.sleep(due - time.monotonic())
             now = time.monotonic()
-            in_progress = len(self.tasks) + self.extra
-            self.room.feel(now, now - due, in_progress, self.begun, self.turned_away)
+            self.room.feel(now, now - due, self.in_progress, self.begun, self.turned_away)
             due = now
             if self.turned_away:
                 self.refused(503, self.turned_away)
@@ -122,9 +122,6 @@ class Guard:
                 give_up()
             except Exception:  # one connection's fault must not keep the others open for ever
                 _log.exception("a bug")
-
-    def _lighten(self, weight: int, _: Any) -> None:
-        self.extra -= weight
 
 
 class Room:

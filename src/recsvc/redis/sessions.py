@@ -87,10 +87,7 @@ class RedisSessions:
         ]
 
     def claim_all(
-        self,
-        claims: Sequence[Claim],
-        lasts: Sequence[str | None] = (),
-        wanted: Callable[[int], bool] = lambda _: True,
+        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
     ) -> Awaitable[list[Claimed | Exhausted | Moved]]:
         """Claim for the listeners of one bundle, each in one step, all in one round trip.
 

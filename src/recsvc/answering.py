@@ -1,0 +1,161 @@
+"""Answers calls from the session store, and without it when it fails.
+
+Calls of different listeners that are at hand at the same time go to the store together: for
+eight of them the store does little more than half of what it does for them one by one, and so
+does this process, whose caches find the same work eight times in a row.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from random import Random
+from typing import Any, Protocol
+
+from recsvc.answer import Answer
+from recsvc.call import Attempt, Call
+from recsvc.claiming import Claiming
+from recsvc.deadlines import Deadlines
+from recsvc.errors import NotAskedError, StoreUnavailableError
+from recsvc.session import Claimed
+from recsvc.standby import Standby
+
+__all__ = ["Answering", "Observer", "Told"]
+
+_PATIENCE = 0.8  # of the deadline; the rest is for an answer without the store, and its event
+
+Told = Callable[[Answer], None]
+"""Hears an answer, as soon as there is one."""
+
+
+class Observer(Protocol):
+    """What the service tells whoever counts."""
+
+    def answered(self, answer: Answer) -> None:
+        """An answer goes out."""
+
+    def store_failed(self, why: str) -> None:
+        """The session store failed a call."""
+
+
+class Answering:
+    """Answers calls by `claiming` within the `deadline` (seconds), or else by `standby`."""
+
+    def __init__(
+        self, claiming: Claiming, standby: Standby, observer: Observer, deadline: float
+    ) -> None:
+        self.claiming = claiming
+        self.standby = standby
+        self.observer = observer
+        self.deadline = deadline
+        self.patience = _PATIENCE * deadline
+        self.deadlines = Deadlines(self.patience)
+
+    async def alone(self, call: Call, rng: Random) -> Answer:
+        """Answer a call."""
+        attempt = Attempt(call, rng)
+        if not call.recalls:
+            attempt.planned()
+        deadline = self.deadlines.enter()
+        try:
+            with deadline:
+                answer = _answer(call, await self.claiming.claim(attempt))
+        except (TimeoutError, StoreUnavailableError) as error:
+            answer = await self._without_store(attempt, error, deadline.began)
+        else:
+            if call.report.key is not None:
+                self.standby.remember(call, answer)
+        self.observer.answered(answer)
+        return answer
+
+    def begin(
+        self, calls: Sequence[Call], rngs: Sequence[Random], told: Sequence[Told]
+    ) -> Coroutine[Any, Any, None]:
+        """Answer the calls of one bundle, which have no keys; `told` of each hears the answer.
+
+        All of them recall or none does. What the store is asked for goes out before this returns;
+        what is returned ends when all are answered. It raises what nobody foresaw, and then some
+        may have been told nothing.
+        """
+        attempts = [Attempt(call, rng) for call, rng in zip(calls, rngs, strict=True)]
+        asked: Awaitable[None] | StoreUnavailableError
+        try:
+            asked = self.claiming.begin(attempts)
+        except StoreUnavailableError as error:
+            asked = error
+        return self._finish(attempts, told, asked)
+
+    async def _finish(
+        self,
+        attempts: Sequence[Attempt],
+        told: Sequence[Told],
+        asked: Awaitable[None] | StoreUnavailableError,
+    ) -> None:
+        deadline, fault = self.deadlines.enter(), None
+        try:
+            with deadline:
+                if isinstance(asked, Exception):
+                    raise asked
+                await asked
+        except (TimeoutError, StoreUnavailableError) as error:
+            fault = error
+        left = []
+        for attempt, tell in zip(attempts, told, strict=True):
+            if isinstance(attempt.outcome, Claimed):
+                answer = _answer(attempt.call, attempt.outcome)
+                self.observer.answered(answer)
+                tell(answer)
+            else:
+                left.append(self._go_on(attempt, tell, fault, deadline.began))
+        if left:
+            await _all(left)
+
+    async def _go_on(
+        self, attempt: Attempt, tell: Told, fault: Exception | None, began: float
+    ) -> None:
+        """Answer after a first try that did not; the deadline is still that of `began`."""
+        try:
+            if fault is not None:
+                raise fault
+            async with asyncio.timeout_at(began + self.patience):
+                answer = _answer(attempt.call, await self.claiming.claim(attempt))
+        except (TimeoutError, StoreUnavailableError) as error:
+            answer = await self._without_store(attempt, error, began)
+        self.observer.answered(answer)
+        tell(answer)
+
+    async def _without_store(self, attempt: Attempt, error: Exception, began: float) -> Answer:
+        return await self.standby.next(
+            attempt.call,
+            attempt.planned(),
+            attempt.rng,
+            until=began + self.deadline,
+            unsure=self.failed(error),
+        )
+
+    def failed(self, error: Exception) -> bool:
+        """Count a fault of the store; tell whether it may all the same have done what it was to."""
+        self.observer.store_failed(str(error) or "no answer within the deadline")
+        return not isinstance(error, NotAskedError)
+
+
+async def _all(works: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Do all of some works side by side; raise what went wrong with the first that did."""
+    for result in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _answer(call: Call, claimed: Claimed) -> Answer:
+    return Answer(
+        call.report.user,
+        claimed.track,
+        claimed.recommender,
+        claimed.propensity,
+        claimed.policy,
+        claimed.table_version,
+        claimed.request_id,
+        None if claimed.degraded else claimed.session,
+        None if claimed.degraded else claimed.position,
+        claimed.fallback,
+        call.treatments,
+        claimed.degraded,
+    )
