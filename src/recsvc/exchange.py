@@ -188,7 +188,7 @@ class Exchange:
             "path": self.path,
             "raw_path": self.raw_path,
             "query_string": self.query,
-            "headers": self.headers,
+            "headers": list(self.headers),  # which many requests may have
             "state": protocol.app_state.copy(),
         }
 

@@ -3,8 +3,12 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
-__all__ = ["is_simple", "without_upgrade"]
+__all__ = ["Familiar", "Headers", "is_simple", "without_upgrade"]
 
+Headers = list[tuple[bytes, bytes]]
+
+_MOST = 256
+_STRANGERS = 64  # requests in a row whose headers are new, after which that is no surprise
 _HOP = {b"connection", b"upgrade", b"http2-settings"}
 _LONGEST = 1024  # bytes of headers; what is remembered of requests is to be bounded
 
@@ -39,11 +43,61 @@ def _body_length(headers: bytes) -> int:
         and length.isdigit()
         and len(length) < 8
         and headers.count(b"\r\ncontent-length") == 1
+        and headers.count(b"\r\nconnection") < 2
         and b"\r\ntransfer-encoding" not in headers
         and (b"\r\nconnection" not in headers or b"\r\nconnection: keep-alive\r\n" in headers)
         and b"\r\nexpect" not in headers
     )
     return int(length) if simple else -1
+
+
+class Familiar:
+    """Headers that callers send again and again, and what the parser made of them.
+
+    From one call of a listener's to the next, a request differs in its track and its time. So the
+    parser need not read the same headers once more: with its callbacks, that is a tenth of what
+    an answer costs.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[Headers, int]] = {}
+        self._strangers = 0
+
+    def read(self, data: bytes) -> tuple[bytes, Headers, bytes] | None:
+        """Return path, headers and body of one whole simple POST to a plain path.
+
+        None if it is not that, or if its headers are new.
+        """
+        line = data.find(b"\r\n")
+        end = data.find(b"\r\n\r\n", line)
+        known = self._known.get(data[line:end])
+        if known is None:
+            return None
+        headers, length = known
+        path = data[5 : line - 9]
+        if (
+            length != len(data) - end - 4
+            or not data.startswith(b"POST /")
+            or not data.endswith(b" HTTP/1.1", 0, line)
+            or not path.replace(b"/", b"").isalnum()
+        ):
+            return None
+        self._strangers = 0
+        return path, headers, data[end + 4 :]
+
+    def learn(self, data: bytes, headers: Headers, body: bytes) -> None:
+        """Note the headers of a request, if it is a simple one and all of `data`.
+
+        The parser has read such headers and such a body in it.
+        """
+        self._strangers += 1
+        if self._strangers > _STRANGERS and self._strangers % _STRANGERS:
+            return  # somebody gives each request another number
+        end = data.find(b"\r\n\r\n")
+        if is_simple(data) and data[end + 4 :] == body:
+            if len(self._known) == _MOST:
+                self._known.clear()
+            self._known[data[data.find(b"\r\n") : end]] = headers, len(body)
 
 
 def without_upgrade(

@@ -48,6 +48,7 @@ class GuardedProtocol(Connection):
         self.incoming: Exchange | None = None  # its head is here
         self.running: Exchange | None = None  # with the application, unanswered
         self.waiting = deque[Exchange]()  # whole, behind the one that is running
+        self.whole: Exchange | None = None  # what has just come in
         self.stage = _IDLE  # of the request that is coming in
         self.chunk = self.head = 0  # bytes: just read, of the head
         self.length = self.arrived = 0  # bytes of the body: announced, here
@@ -73,15 +74,9 @@ class GuardedProtocol(Connection):
         """Parse what has come in; start the requests that are whole."""
         if self.ended:
             return
-        guard = self.guard
-        if guard.full() and self.stage == _IDLE and self.running is None and is_simple(data):
-            # Nothing more than this: when most requests go this way, it is what they cost
-            # that the others lack. The connection stays as idle as it was.
-            guard.turned_away += 1
-            self.transport.write(BUSY)
-            if self in guard.receiving or self.draining:
-                self._await_request()
+        if self.stage == _IDLE and self.running is None and self._receive_simple(data):
             return
+        guard, between, self.whole = self.guard, self.stage == _IDLE, None
         guard.idle.stop(self)
         self.chunk = len(data)
         try:
@@ -91,13 +86,42 @@ class GuardedProtocol(Connection):
         except httptools.HttpParserError:
             self._refuse(400, "this is not valid HTTP/1.1")
         if self.ended or self.stage == _IDLE:
-            self.guard.receiving.stop(self)
+            guard.receiving.stop(self)
+            if between and self.whole is not None and not self.whole.last:
+                guard.familiar.learn(data, self.whole.headers, self.whole.body)
             return
-        self.guard.receiving.start(self)
+        guard.receiving.start(self)
         if self.stage == _HEAD:
             self.head += self.chunk
-            if self.head > self.guard.limits.head_max:
+            if self.head > guard.limits.head_max:
                 self._refuse(431, "the headers are too long")
+
+    def _receive_simple(self, data: bytes) -> bool:
+        """Take, or turn away, one whole request without the parser; tell whether that was done."""
+        guard = self.guard
+        if guard.full():
+            if not is_simple(data):
+                return False
+            # Nothing more than this: when most requests go this way, it is what they cost
+            # that the others lack. The connection stays as idle as it was.
+            guard.turned_away += 1
+            self.transport.write(BUSY)
+            if self in guard.receiving or self.draining:
+                self._await_request()
+            return True
+        request = guard.familiar.read(data)
+        if request is None or len(request[2]) > guard.limits.body_max:
+            return False
+        path, headers, body = request
+        guard.idle.stop(self)
+        guard.receiving.stop(self)
+        keep_alive = not self.draining
+        exchange = Exchange(
+            self, "POST", path.decode("ascii"), path, b"", "1.1", headers, keep_alive
+        )
+        exchange.body = body
+        self._start(exchange)
+        return True
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Tell whether to stay open: a caller that sends no more may still read."""
@@ -154,6 +178,7 @@ class GuardedProtocol(Connection):
         if self.ended or exchange is None:
             return
         self.stage = _IDLE
+        self.whole = exchange
         exchange.body = b"".join(self.body)
         if self.running is None:
             self._start(exchange)

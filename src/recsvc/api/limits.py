@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from recsvc.heads import Familiar
+
 __all__ = ["Connection", "Guard", "Limits", "Room"]
 
 _log = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ class Guard:
         """What the requests in progress weigh."""
         self.begun = self.turned_away = 0
         """What was let in weighed, and requests answered 503, since the last beat."""
+        self.familiar = Familiar()
+        """The headers that come again and again."""
         self.receiving = _Waiting(limits.receive_timeout)
         """Connections with half a request."""
         self.stalled = _Waiting(limits.receive_timeout)
