@@ -80,6 +80,8 @@ def pools(draws: st.DrawFn) -> Pool | Sample:
         return Sample(name, tracks, len(TRACKS))
     weights = draws(st.lists(st.floats(1e-6, 1e3), min_size=len(tracks), max_size=len(tracks)))
     candidates = Candidates(tracks, weights)
+    if draws(st.booleans()):
+        candidates = candidates.of(pack_tracks(tracks))  # with nothing to rule others out by
     rng = Random(draws(st.integers(0, 10_000)))
     return Pool(name, candidates, draw(rng), draws(st.booleans()))
 
@@ -226,12 +228,14 @@ async def test_personal_tracks_that_are_all_heard_are_not_looked_up_again(
 class Counting:
     """Notes of each command to the store how many pools of 70 candidates it can have."""
 
+    _POOL = len(Candidates(range(70), [1.0] * 70).packed)
+
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
         self.pools: list[int] = []
 
     def call(self, written: bytes) -> Awaitable[Any]:
-        self.pools.append(len(written) // (70 * 16))
+        self.pools.append(len(written) // self._POOL)
         return self.caller.call(written)
 
 

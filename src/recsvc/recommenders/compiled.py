@@ -13,7 +13,7 @@ from typing import Any
 __all__ = ["declared", "library"]
 
 _LIBRARY = Path(__file__).with_name("_compiled.so")
-_INTERFACE = 5
+_INTERFACE = 6
 
 
 @cache

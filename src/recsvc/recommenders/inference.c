@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define INTERFACE 5 /* with Python; to be changed with what is exchanged, here or in `rows.c` */
+#define INTERFACE 6 /* with Python; to be changed with what is exchanged, here or in `rows.c` */
 
 /* What takes most of the time is compiled once for each kind of processor. */
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12

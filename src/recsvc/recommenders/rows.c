@@ -4,6 +4,7 @@
    that were found in it. */
 
 #include <stdint.h>
+#include <string.h>
 
 #define EXPORTED __attribute__((visibility("default")))
 
@@ -15,17 +16,25 @@ typedef struct {
     const float *weights;
 } Rows;
 
-/* Write the ids of a row `[k]`, its weights, their sum and their running sums, 8 bytes each, to
-   `to`; return k. There are fewer than 2^31 rows, as there are tracks. */
+enum { SIEVE = 512 };
+
+/* Write the ids of a row `[k]`, its weights and their sum, 8 bytes each, the sieve of
+   `candidates.py`, and the running sums of the weights to `to`; return k. There are fewer than
+   2^31 rows, as there are tracks. */
 EXPORTED int candidates(const Rows *rows, int row, void *to)
 {
     int64_t start = rows->offsets[row], count = rows->offsets[row + 1] - start;
     const int32_t *indices = rows->indices + start;
     const float *given = rows->weights + start;
     int64_t *ids = to;
-    double *weights = (double *)to + count, *sums = weights + count + 1, sum = 0.0;
-    for (int64_t i = 0; i < count; i++)
-        ids[i] = rows->ids[indices[i]];
+    double *weights = (double *)to + count, sum = 0.0;
+    uint8_t *sieve = (uint8_t *)(weights + count + 1);
+    double *sums = (double *)(sieve + SIEVE);
+    memset(sieve, 0, SIEVE);
+    for (int64_t i = 0; i < count; i++) {
+        int64_t id = ids[i] = rows->ids[indices[i]];
+        sieve[2 * (id & 255) + (id >> 8 & 1)] = 1;
+    }
     for (int64_t i = 0; i < count; i++) {
         weights[i] = given[i];
         sums[i] = sum += weights[i];

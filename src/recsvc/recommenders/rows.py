@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recsvc.candidates import Candidates
+from recsvc.candidates import SIEVE, Candidates
 from recsvc.table import Array
 
 __all__ = ["CandidatesOf", "compiled_rows", "rows"]
@@ -42,13 +42,14 @@ def compiled_rows(
     given = zip((ids, offsets, indices, weights), _FIELDS.values(), strict=True)
     arrays = [np.ascontiguousarray(array, dtype) for array, dtype in given]
     known = ctypes.byref(_Rows(*(array.ctypes.data for array in arrays)))
-    room = bytearray(8 * (3 * int(np.diff(offsets).max(initial=0)) + 1))
+    room = bytearray(8 * (3 * int(np.diff(offsets).max(initial=0)) + 1) + SIEVE)
     view, to = memoryview(room), ctypes.byref(ctypes.c_char.from_buffer(room))
     write = library.candidates
 
     def candidates(row: int, _pointed_to: Any = arrays) -> Candidates:
         size = 8 * write(known, row, to)
-        sums = array("d", room[2 * size + 8 : 3 * size + 8])
-        return Candidates.of_packed(view[: 2 * size + 8].tobytes(), sums)
+        packed = 2 * size + 8 + SIEVE
+        sums = array("d", room[packed : packed + size])
+        return Candidates.of_packed(view[:packed].tobytes(), sums)
 
     return candidates

@@ -14,7 +14,7 @@
 -- `numbers` are whether the catalogue has the reported track (byte), when the claim expires, now,
 -- and that track (int64 each). `sent` are the numbers of the pools that are sent (bytes), as the
 -- routes `contextual`, `personal` and `otherwise` have them. `draws` has of each its pick (int32; of
--- a sample its population) and its spare (double; MEMORYLESS: heard tracks stay in it; SAMPLE: it
+-- a sample its population), how many candidates there are (int32) and its spare (double; MEMORYLESS: heard tracks stay in it; SAMPLE: it
 -- is one).
 -- Returns of each claim
 --         {'claimed', track, recommender, propensity, position, session, fallback, stream entry},
@@ -33,55 +33,65 @@ local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 -- These are not inside of `claim`: to make them anew for each claim takes a microsecond.
 
--- Returns which of some tracks, counted from 1 on, have been heard: 1 if so; nil for none. Of a
--- short session the shorter list is looked up in the longer one.
-local function heard_among(tracks, heard, listened, reported)
-  local found, count = {}, #tracks / 8
+-- Returns the indices, from 0 on, of those among some candidates that have been heard.
+local function heard_among(candidates, count, heard, listened, reported)
+  local gone, tracks, sieve = {}, sub(candidates, 1, 8 * count), 16 * count + 9
+  local sifted = #candidates > sieve
   if not heard then
     -- Not through a table of ids: what is handed over costs more than the looking up. The place
     -- where `struct` stopped goes along as one more member, which no set has.
     local flags = call('SMISMEMBER', listened, struct.unpack(string.rep('c8', count), tracks))
     for i = 1, count do
-      if flags[i] == 1 then
-        found = flags
-        break
+      if flags[i] == 1 then gone[#gone + 1] = i - 1 end
+    end
+  elseif sifted then
+    -- The sieve rules most tracks out. So no string is made of each of these, which costs more
+    -- than to look.
+    for i = 1, #heard, 8 do
+      local low, high = byte(heard, i, i + 1)
+      if byte(candidates, sieve + 2 * low + high % 2) == 1 then
+        gone[#gone + 1] = index_in(tracks, sub(heard, i, i + 7))
       end
     end
-  elseif #heard < #tracks then
-    for i = 1, #heard, 8 do
-      local id = sub(heard, i, i + 7)
-      -- As a rule it is not there, and to find that out is what a claim costs the most.
-      local at = find(tracks, id, 1, true) and index_in(tracks, id)
-      if at then found[at + 1] = 1 end
-    end
-  else
+  else -- they are few
     for i = 1, #tracks, 8 do
       local id = sub(tracks, i, i + 7)
-      if find(heard, id, 1, true) and index_in(heard, id) then found[(i + 7) / 8] = 1 end
+      if find(heard, id, 1, true) and index_in(heard, id) then gone[#gone + 1] = (i - 1) / 8 end
     end
   end
-  local at = index_in(tracks, reported)
-  if at then found[at + 1] = 1 end
-  return next(found) and found
+  local low, high = byte(reported, 1, 2)
+  if not sifted or byte(candidates, sieve + 2 * low + high % 2) == 1 then
+    local at = index_in(tracks, reported)
+    if at and not has_heard(heard, listened, reported) then gone[#gone + 1] = at end
+  end
+  return gone
 end
 
--- Returns the index of the track to serve, from 0 on, and its propensity; nil when all are gone.
+local function weight_of(candidates, count, index)
+  local weight = struct.unpack('<d', candidates, 8 * (count + index) + 1)
+  return weight
+end
+
+-- Returns the index of the track to serve, from 0 on, and its propensity; nil when all are `gone`.
 local function settle_pool(candidates, count, pick, spare, gone)
-  if not gone then
-    local weight = struct.unpack('<d', candidates, 8 * (count + pick) + 1)
-    return pick, weight / struct.unpack('<d', candidates, 16 * count + 1)
+  if #gone == count then return nil end
+  local total = weight_of(candidates, count, count)
+  local left, heard = total, false
+  for _, index in ipairs(gone) do
+    left = left - weight_of(candidates, count, index)
+    heard = heard or index == pick
   end
-  local left, unheard = 0, 0
+  -- With next to nothing left it would be next to nothing but rounding.
+  if not heard and left > total / 16 then return pick, weight_of(candidates, count, pick) / left end
   local weights = {struct.unpack('<' .. string.rep('d', count), candidates, 8 * count + 1)}
-  for i = 0, count - 1 do
-    if gone[i + 1] ~= 1 then left, unheard = left + weights[i + 1], unheard + 1 end
-  end
-  if unheard == 0 then return nil end
-  if gone[pick + 1] == 1 then
+  for _, index in ipairs(gone) do weights[index + 1] = 0 end
+  left = 0
+  for i = 1, count do left = left + weights[i] end
+  if heard then
     local mark, sum = spare * left, 0
-    for i = 0, count - 1 do
-      if gone[i + 1] ~= 1 then
-        sum, pick = sum + weights[i + 1], i
+    for i = 1, count do
+      if weights[i] > 0 then
+        sum, pick = sum + weights[i], i - 1
         if sum > mark then break end
       end
     end
@@ -148,14 +158,13 @@ local function claim(first_key, first)
     recommender, candidates = unpack(ARGV, first + SCALARS + POOL * (nth - 1),
       first + SCALARS + POOL * nth - 1)
     rank = i
-    local pick, spare = struct.unpack('<id', draws, 12 * nth - 11)
+    local pick, count, spare = struct.unpack('<iid', draws, 16 * nth - 15)
     if spare == SAMPLE then
       local gone = heard_of_catalogue(counted == version, heard, listened, outside, known, reported)
       index, propensity = settle_sample(candidates, pick, gone, heard, listened, reported)
     elseif pick >= 0 and not (spent and recommender == 'personal') then
-      local count = (#candidates - 8) / 16
-      local gone = spare ~= MEMORYLESS
-        and heard_among(sub(candidates, 1, 8 * count), heard, listened, reported)
+      local gone = spare == MEMORYLESS and {}
+        or heard_among(candidates, count, heard, listened, reported)
       index, propensity = settle_pool(candidates, count, pick, spare, gone)
       spent_now = spent_now or (recommender == 'personal' and not index)
     end

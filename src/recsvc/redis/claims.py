@@ -22,7 +22,7 @@ __all__ = ["ClaimWriter", "likely_pools", "outcome"]
 _LIMITS, _SCALARS, _POOL = 4, 18, 2
 _KEYS, _KEYS_WITH_IDEMPOTENCY = 4, 6
 _NUMBERS = struct.Struct("<Bqqq").pack  # known, expires, now, reported
-_DRAW = struct.Struct("<id").pack
+_DRAW = struct.Struct("<iid").pack
 _MOST_FORMS = 1024
 _MEMORYLESS = -1.0  # the spare of a pool that keeps heard tracks
 _SAMPLE = -2.0  # the spare of a sample
@@ -118,10 +118,10 @@ def _write_claim(claim: Claim, sent: tuple[int, ...], ahead_ms: int, to: list[by
         if isinstance(pool, Pool):
             candidates = pool.candidates
             spare = pool.draw.spare if pool.memory else _MEMORYLESS
-            draws += _DRAW(candidates.pick(pool.draw.chance), spare)
+            draws += _DRAW(candidates.pick(pool.draw.chance), len(candidates), spare)
             to += _pool_words(pool.recommender, len(candidates.packed)), candidates.packed, b"\r\n"
         else:
-            draws += _DRAW(pool.size, _SAMPLE)
+            draws += _DRAW(pool.size, 0, _SAMPLE)
             to.append(words(pool.recommender, pack_tracks(pool.proposals)))
     expires = claim.expires_ms and claim.expires_ms + ahead_ms
     time, fresh, event = repr(report.time), claim.id.encode(), orjson.dumps(claim.event)[:-1]
