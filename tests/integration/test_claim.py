@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import replace
-from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -29,6 +28,7 @@ from recsvc.policy import (
 )
 from recsvc.redis.caller import Caller
 from recsvc.redis.commands import Client
+from recsvc.redis.guesses import Guesses
 from recsvc.redis.keys import Keys
 from recsvc.redis.sessions import RedisSessions
 from recsvc.session import UNSURE, Claimed, Exhausted, Moved
@@ -119,7 +119,7 @@ async def test_redis_settles_as_the_policy_does(
     user: int,
     guess: str | None,
 ) -> None:
-    sessions.doubt = 0
+    sessions.guesses = Guesses()
     await sessions.erase(user)
     await remember(client, keys, user, heard, long=long, last=last)
 
@@ -274,25 +274,6 @@ async def test_a_wrong_guess_costs_one_round_trip_and_then_no_others_are_made_fo
         await sessions.claim(claim(wide_pools(), user=2), PERSONAL)
     await sessions.claim(claim(wide_pools(), user=3), None)
     assert sent.pools[2:] == [2] * 100 + [1]
-
-
-async def test_who_is_wrong_again_and_again_guesses_ever_less(
-    client: Client, keys: Keys, sessions: RedisSessions
-) -> None:
-    sessions.caller = sent = Counting(sessions.caller)
-    for user in range(1000):
-        await remember(client, keys, user, [], long=False, last=PERSONAL)
-        await sessions.claim(claim(wide_pools(), user=user), CONTEXTUAL)
-    wrong = [at for at, pools in enumerate(sent.pools) if pools == 3]
-    apart = [later - before for before, later in pairwise(wrong)]
-    assert [round(gap, -2) for gap in apart] == [100, 200, 400]
-    for user in range(1000, 3000):  # now it is right for a while, and trusts itself again
-        await sessions.claim(claim(wide_pools(), user=user), None)
-    sent.pools.clear()
-    for user in range(150):
-        await remember(client, keys, user, [], long=False, last=PERSONAL)
-        await sessions.claim(claim(wide_pools(), user=user), CONTEXTUAL)
-    assert [at for at, pools in enumerate(sent.pools) if pools == 3] == [1, 103]
 
 
 async def test_where_the_first_has_nothing_the_next_is_sent_along(sessions: RedisSessions) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 
 import orjson
 
-from recsvc.policy import CONTEXTUAL, PERSONAL, Plan, Pool, Routes
+from recsvc.policy import CONTEXTUAL, PERSONAL, Pool, Routes
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import word, words
-from recsvc.session import UNSURE, Claim, Claimed, Exhausted, Moved, idempotency_field
+from recsvc.session import Claim, Claimed, Exhausted, Moved, idempotency_field
 from recsvc.tracks import pack_tracks
 
-__all__ = ["ClaimWriter", "likely_pools", "outcome"]
+__all__ = ["ClaimWriter", "outcome"]
 
 _LIMITS, _SCALARS, _POOL = 4, 18, 2
 _KEYS, _KEYS_WITH_IDEMPOTENCY = 4, 6
@@ -30,22 +30,6 @@ _CALL = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%d\r\n"
 # what ends the evidence, then numbers, track, time, fresh, event, draws
 _USUAL = b"\r\n$25\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
 _NONE, _NOTHING = words(b"", b"", b""), words(b"", b"", b"", b"")
-
-
-def likely_pools(plan: Plan, last: str | None) -> tuple[int, ...]:
-    """Return the pools of a plan that are worth sending when `last` is thought to have been last.
-
-    That is as a rule the one that is asked first: to make a list of candidates and to send it
-    costs a tenth of an answer. One that is empty is sent with the next in turn.
-    """
-    if last == UNSURE:
-        return plan.routes.first
-    route = plan.routes.after(last)
-    for count, number in enumerate(route, 1):
-        pool = plan.pools[number]
-        if not isinstance(pool, Pool) or len(pool.candidates):
-            return route[:count]
-    return route
 
 
 class ClaimWriter:

@@ -9,7 +9,8 @@ import orjson
 
 from recsvc.errors import StoreUnavailableError
 from recsvc.redis.caller import Caller
-from recsvc.redis.claims import ClaimWriter, likely_pools, outcome
+from recsvc.redis.claims import ClaimWriter, outcome
+from recsvc.redis.guesses import Guesses, likely_pools
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import command
 from recsvc.redis.script import Script
@@ -31,9 +32,6 @@ from recsvc.tracks import pack_tracks, unpack_tracks
 
 __all__ = ["RedisSessions"]
 
-# How many claims are made without a guess after a wrong one: twice as many after each, and one less
-# after each right one.
-_LEAST_DOUBT, _MOST_DOUBT = 100, 10_000
 _TOGETHER = 10  # claims in one call of the script, which nothing else can interrupt
 _PAGE = 10_000  # tracks in one reply; whoever shares the connection waits for it
 
@@ -60,8 +58,7 @@ class RedisSessions:
             idempotency_ttl=idempotency_ttl,
             events_max=events_max,
         )
-        self.doubt = 0  # claims that are yet to be made without a guess
-        self._next_doubt = _LEAST_DOUBT
+        self.guesses = Guesses()
         self.ahead_ms = 0  # by how much the server's clock is ahead of ours
 
     async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
@@ -70,7 +67,7 @@ class RedisSessions:
         When it is known who answered last, only the candidates that are asked for next are sent.
         A wrong guess costs another round trip, so none are made for a while after it.
         """
-        (reply,) = await self._send_claims((claim,), (self._likely_pools(claim, last),))
+        (reply,) = await self._send_claims((claim,), (self.guesses.pools(claim.plan, last),))
         if reply[0] != b"claimed":
             reply = await self._insist(claim, reply)
         return outcome(reply, claim)
@@ -93,8 +90,8 @@ class RedisSessions:
 
         What the script refuses for want of pools or time is `Moved`: `claim` can insist.
         """
-        guesses = zip(claims, lasts or [UNSURE] * len(claims), strict=True)
-        sent = [self._likely_pools(claim, last) for claim, last in guesses]
+        told = zip(claims, lasts or [UNSURE] * len(claims), strict=True)
+        sent = [self.guesses.pools(claim.plan, last) for claim, last in told]
         return self._outcomes(claims, self._send_claims(claims, sent))
 
     async def finish(
@@ -211,12 +208,6 @@ class RedisSessions:
         packed = await self.caller.call(command("HGET", self.keys.session(user), "heard"))
         return None if packed is None else unpack_tracks(packed)
 
-    def _likely_pools(self, claim: Claim, last: str | None) -> tuple[int, ...]:
-        if self.doubt:
-            self.doubt -= 1
-            last = UNSURE
-        return likely_pools(claim.plan, last)
-
     def _send_claims(
         self, claims: Sequence[Claim], sent: Sequence[tuple[int, ...]]
     ) -> Awaitable[list[Any]]:
@@ -230,9 +221,9 @@ class RedisSessions:
     async def _replies(self, awaited: Awaitable[list[Any]]) -> list[Any]:
         replies = await awaited
         if [b"more"] in replies:
-            self.doubt, self._next_doubt = self._next_doubt, min(2 * self._next_doubt, _MOST_DOUBT)
-        elif not self.doubt:
-            self._next_doubt = max(self._next_doubt - len(replies), _LEAST_DOUBT)
+            self.guesses.wrong()
+        else:
+            self.guesses.right(len(replies))
         return replies
 
     async def _outcomes(
