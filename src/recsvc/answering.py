@@ -22,6 +22,8 @@ __all__ = ["Answering", "Observer", "Told"]
 
 _PATIENCE = 0.8  # of the deadline; the rest is for an answer without the store, and its event
 
+_LATE = "no answer within the deadline"
+
 Told = Callable[[Answer], None]
 """Hears an answer, as soon as there is one."""
 
@@ -80,7 +82,7 @@ class Answering:
         try:
             asked = self.claiming.begin(attempts)
         except StoreUnavailableError as error:
-            asked = error
+            asked = _alone(error)
         return self._finish(attempts, told, asked)
 
     async def _finish(
@@ -89,14 +91,16 @@ class Answering:
         told: Sequence[Told],
         asked: Awaitable[None] | StoreUnavailableError,
     ) -> None:
-        deadline, fault = self.deadlines.enter(), None
+        deadline = self.deadlines.enter()
+        fault: StoreUnavailableError | None = None
         try:
             with deadline:
-                if isinstance(asked, Exception):
-                    raise asked
-                await asked
+                if isinstance(asked, StoreUnavailableError):
+                    fault = asked
+                else:
+                    await asked
         except (TimeoutError, StoreUnavailableError) as error:
-            fault = error
+            fault = _alone(error)
         left = []
         for attempt, tell in zip(attempts, told, strict=True):
             if isinstance(attempt.outcome, Claimed):
@@ -109,16 +113,17 @@ class Answering:
             await _all(left)
 
     async def _go_on(
-        self, attempt: Attempt, tell: Told, fault: Exception | None, began: float
+        self, attempt: Attempt, tell: Told, fault: StoreUnavailableError | None, began: float
     ) -> None:
         """Answer after a first try that did not; the deadline is still that of `began`."""
-        try:
-            if fault is not None:
-                raise fault
-            async with asyncio.timeout_at(began + self.patience):
-                answer = _answer(attempt.call, await self.claiming.claim(attempt))
-        except (TimeoutError, StoreUnavailableError) as error:
-            answer = await self._without_store(attempt, error, began)
+        if fault is None:
+            try:
+                async with asyncio.timeout_at(began + self.patience):
+                    answer = _answer(attempt.call, await self.claiming.claim(attempt))
+            except (TimeoutError, StoreUnavailableError) as error:
+                answer = await self._without_store(attempt, error, began)
+        else:
+            answer = await self._without_store(attempt, fault, began)
         self.observer.answered(answer)
         tell(answer)
 
@@ -133,8 +138,14 @@ class Answering:
 
     def failed(self, error: Exception) -> bool:
         """Count a fault of the store; tell whether it may all the same have done what it was to."""
-        self.observer.store_failed(str(error) or "no answer within the deadline")
+        self.observer.store_failed(str(error) or _LATE)
         return not isinstance(error, NotAskedError)
+
+
+def _alone(error: Exception) -> StoreUnavailableError:
+    """Return a fault without its traceback, which leads to whoever keeps it: a cycle."""
+    kind = NotAskedError if isinstance(error, NotAskedError) else StoreUnavailableError
+    return kind(str(error) or _LATE)
 
 
 async def _all(works: Sequence[Coroutine[Any, Any, None]]) -> None:

@@ -42,7 +42,7 @@ class GuardedProtocol(Turns):
             return
         if self.stage == IDLE and self.running is None and self._receive_simple(data):
             return
-        guard, between, self.whole = self.guard, self.stage == IDLE, None
+        guard, between = self.guard, self.stage == IDLE
         guard.idle.stop(self)
         self.chunk = len(data)
         try:
@@ -51,7 +51,7 @@ class GuardedProtocol(Turns):
             self._ignore_upgrade(data[stop.args[0] :])
         except httptools.HttpParserError:
             self.refuse(400, "this is not valid HTTP/1.1")
-        whole = self.whole
+        whole, self.whole = self.whole, None  # kept, it would keep the connection
         if self.ended or self.stage == IDLE:
             guard.receiving.stop(self)
             if between and whole is not None and not whole.last:

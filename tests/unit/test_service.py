@@ -1,6 +1,7 @@
 """The service against a store written by hand: what it asks, and what it answers."""
 
 import asyncio
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -50,7 +51,7 @@ class MemorySessions:
     async def _reach(self) -> None:
         await asyncio.sleep(self.delay)
         if self.fault is not None:
-            raise self.fault
+            raise type(self.fault)(*self.fault.args)  # a new one each time
 
     async def claim(self, claim: Claim) -> Claimed | Exhausted | Moved:
         await self._reach()
@@ -520,6 +521,23 @@ async def test_an_exhausted_listener_among_others_gets_an_answer(policy: str) ->
 async def test_claims_overtaken_together_are_made_again() -> None:
     found = await service(MemorySessions(overtaken=2)).next_all([report(user=u) for u in range(4)])
     assert [answer.degraded for answer in found] == [False] * 4
+
+
+@pytest.mark.parametrize(
+    "sessions", [MemorySessions(), MemorySessions(fault=NotAskedError("away"))]
+)
+async def test_what_is_answered_together_leaves_no_cycles(sessions: MemorySessions) -> None:
+    """The garbage collector hardly runs (`collector`)."""
+    asked = service(sessions, small_table(100))
+    gc.collect()
+    gc.disable()
+    try:
+        for user in range(50):
+            await asked.begin([asked.call(report(user=user))], [lambda _: None])
+        await asyncio.sleep(0.01)
+        assert gc.collect() < 50
+    finally:
+        gc.enable()
 
 
 async def test_each_is_told_as_soon_as_there_is_an_answer() -> None:
