@@ -103,11 +103,12 @@ class Service:
 
     def bundles(self, calls: Sequence[Call]) -> list[list[int]]:
         """Sort calls of different listeners into bundles for `begin`, as lists of places."""
-        recalling = [at for at, call in enumerate(calls) if call.recalls]
-        others = [at for at, call in enumerate(calls) if not call.recalls]
+        alike: dict[bool, list[int]] = {}
+        for at, call in enumerate(calls):
+            alike.setdefault(call.recalls, []).append(at)
         return [
             [places[at] for at in bundle]
-            for places in (recalling, others)
+            for places in alike.values()
             for bundle in self.sessions.bundles([calls[at].report.user for at in places])
         ]
 

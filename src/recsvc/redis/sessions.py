@@ -75,8 +75,9 @@ class RedisSessions:
     def bundles(self, users: Sequence[int]) -> list[list[int]]:
         """Sort different listeners into lists of places whose claims may go out together."""
         by_partition: dict[int, list[int]] = {}
+        partitions = self.keys.partitions
         for place, user in enumerate(users):
-            by_partition.setdefault(user % self.keys.partitions, []).append(place)
+            by_partition.setdefault(user % partitions, []).append(place)
         return [
             places[start : start + _TOGETHER]
             for places in by_partition.values()
