@@ -25,6 +25,7 @@
 
 local LIMITS, SCALARS, POOL = 4, 18, 2
 local MEMORYLESS, SAMPLE = -1, -2
+local FEW = 12 -- weights that are sooner looked up one by one than unpacked with all others
 local ttl, events_max, idem_ttl, own_keys = unpack(ARGV, 1, LIMITS)
 own_keys = tonumber(own_keys)
 local call = redis.call
@@ -35,14 +36,17 @@ local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 -- Returns the indices, from 0 on, of those among some candidates that have been heard.
 local function heard_among(candidates, count, heard, listened, reported)
-  local gone, tracks, sieve = {}, sub(candidates, 1, 8 * count), 16 * count + 9
+  local gone, n, tracks, sieve = {}, 0, sub(candidates, 1, 8 * count), 16 * count + 9
   local sifted = #candidates > sieve
   if not heard then
     -- Not through a table of ids: what is handed over costs more than the looking up. The place
     -- where `struct` stopped goes along as one more member, which no set has.
     local flags = call('SMISMEMBER', listened, struct.unpack(string.rep('c8', count), tracks))
     for i = 1, count do
-      if flags[i] == 1 then gone[#gone + 1] = i - 1 end
+      if flags[i] == 1 then
+        n = n + 1
+        gone[n] = i - 1
+      end
     end
   elseif sifted then
     -- The sieve rules most tracks out. So no string is made of each of these, which costs more
@@ -75,19 +79,23 @@ end
 -- Returns the index of the track to serve, from 0 on, and its propensity; nil when all are `gone`.
 local function settle_pool(candidates, count, pick, spare, gone)
   if #gone == count then return nil end
-  local total = weight_of(candidates, count, count)
-  local left, heard = total, false
-  for _, index in ipairs(gone) do
-    left = left - weight_of(candidates, count, index)
-    heard = heard or index == pick
+  if #gone <= FEW then
+    local total = weight_of(candidates, count, count)
+    local left, heard = total, false
+    for i = 1, #gone do
+      left = left - weight_of(candidates, count, gone[i])
+      heard = heard or gone[i] == pick
+    end
+    -- With next to nothing left it would be next to nothing but rounding.
+    if not heard and left > total / 16 then
+      return pick, weight_of(candidates, count, pick) / left
+    end
   end
-  -- With next to nothing left it would be next to nothing but rounding.
-  if not heard and left > total / 16 then return pick, weight_of(candidates, count, pick) / left end
   local weights = {struct.unpack('<' .. string.rep('d', count), candidates, 8 * count + 1)}
-  for _, index in ipairs(gone) do weights[index + 1] = 0 end
-  left = 0
+  for i = 1, #gone do weights[gone[i] + 1] = 0 end
+  local left = 0
   for i = 1, count do left = left + weights[i] end
-  if heard then
+  if weights[pick + 1] == 0 then
     local mark, sum = spare * left, 0
     for i = 1, count do
       if weights[i] > 0 then
