@@ -150,6 +150,9 @@ def _alone(error: Exception) -> StoreUnavailableError:
 
 async def _all(works: Sequence[Coroutine[Any, Any, None]]) -> None:
     """Do all of some works side by side; raise what went wrong with the first that did."""
+    if len(works) == 1:
+        await works[0]
+        return
     for result in await asyncio.gather(*works, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
