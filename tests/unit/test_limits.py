@@ -1,5 +1,7 @@
 """Room for requests, and which may be turned away unread."""
 
+import asyncio
+
 from recsvc.api.limits import Guard, Limits, Room
 from recsvc.api.refusals import BUSY, BUSY_CLOSING, respond
 
@@ -24,15 +26,15 @@ def test_a_burst_is_let_in_whole() -> None:
 
 
 def test_when_a_queue_stands_there_is_room_for_what_a_short_turn_does() -> None:
-    assert feel(Room(500), 200, 0.1, 500, begun=50)[-1] == 150  # 5,000/s for 30 ms
-    assert feel(Room(500), 200, 0.1, 500, begun=300)[-1] == 500
+    assert feel(Room(500), 200, 0.1, 500, begun=50)[-1] == 75  # 5,000/s for 15 ms
+    assert feel(Room(500), 200, 0.1, 500, begun=400)[-1] == 500
 
 
 def test_requests_turned_away_are_work_too() -> None:
     room = Room(500)
     for beat in range(1, 200):
         room.feel(beat * 0.01, 0.1, 500, 20, 200)
-    assert room.limit == 150
+    assert room.limit == 75
 
 
 def test_there_is_always_some_room() -> None:
@@ -62,7 +64,7 @@ def test_it_does_not_grow_while_others_are_turned_away() -> None:
     feel(room, 200, 0.1, 500)
     limits = turned_away(room, 1000, 70, start=2.01)
     assert max(limits) - min(limits) < 10
-    assert limits[-1] == 152  # (40 + 0.15 * 70) in 10 ms, for 30 ms
+    assert limits[-1] == 76  # (40 + 0.15 * 70) in 10 ms, for 15 ms
 
 
 def test_nobody_turned_away_for_half_a_second_lets_it_grow() -> None:
@@ -76,6 +78,17 @@ def test_nobody_turned_away_for_half_a_second_lets_it_grow() -> None:
 
 def test_a_late_loop_with_little_to_do_is_not_ours_to_mend() -> None:
     assert set(feel(Room(500), 1000, 0.1, 100)) == {500}
+
+
+async def test_it_is_how_much_was_in_progress_at_once_that_is_felt() -> None:
+    guard, felt = Guard(Limits(), lambda *_: None), list[int]()
+    guard.room.feel = lambda *told: felt.append(told[2])  # type: ignore[method-assign]
+    running = asyncio.create_task(guard.run())
+    for weight in [guard.let_in(25) for _ in range(7)]:  # all in one turn of the event loop
+        guard.let_out(weight)
+    await asyncio.sleep(0.05)
+    running.cancel()
+    assert felt[:2] == [7, 0]
 
 
 def test_a_long_body_takes_room_for_itself_and_leaves_room_for_others() -> None:

@@ -15,10 +15,10 @@ _log = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 0.01
 _SWEEP_SECONDS = 0.5
-_LATE_SECONDS = 0.015  # about half a turn of the event loop
+_LATE_SECONDS = 0.005  # about a third of a turn of the event loop
 _STANDING_SECONDS = 0.2
 _CALM_SECONDS = 0.5
-_TURN_SECONDS = 0.03  # what a turn may take; a 503 takes one
+_TURN_SECONDS = 0.015  # what a turn may take; a 503 takes one
 _TURNING_COSTS = 0.15  # of what a request costs that is let in
 _LEAST_ROOM = 16
 _LINGER_SECONDS = 2.0
@@ -66,6 +66,8 @@ class Guard:
         self.room = Room(limits.requests_max)
         self.in_progress = 0
         """What the requests in progress weigh."""
+        self.most = 0
+        """What they weighed at most since the last beat."""
         self.begun = self.turned_away = 0
         """What was let in weighed, and requests answered 503, since the last beat."""
         self.familiar = Familiar()
@@ -91,6 +93,7 @@ class Guard:
             weight += min(body // _LIGHT, self.limits.requests_max // 2)
         self.begun += weight
         self.in_progress += weight
+        self.most = max(self.most, self.in_progress)
         return weight
 
     def let_out(self, weight: int) -> None:
@@ -109,8 +112,9 @@ class Guard:
             due += _BEAT_SECONDS
             await asyncio.sleep(due - time.monotonic())
             now = time.monotonic()
-            self.room.feel(now, now - due, self.in_progress, self.begun, self.turned_away)
-            due = now
+            # In a turn, all that is let in may be answered too: it is how much at once that counts.
+            self.room.feel(now, now - due, self.most, self.begun, self.turned_away)
+            due, self.most = now, self.in_progress
             if self.turned_away:
                 self.refused(503, self.turned_away)
             self.begun = self.turned_away = 0
