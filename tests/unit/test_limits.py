@@ -22,7 +22,7 @@ def test_there_is_room_for_all_while_the_loop_is_in_time() -> None:
 
 
 def test_a_burst_is_let_in_whole() -> None:
-    assert set(feel(Room(500), 15, 0.1, 500)) == {500}
+    assert set(feel(Room(500), 8, 0.1, 500)) == {500}
 
 
 def test_when_a_queue_stands_there_is_room_for_what_a_short_turn_does() -> None:
