@@ -82,7 +82,7 @@ class Answering:
         try:
             asked = self.claiming.begin(attempts)
         except StoreUnavailableError as error:
-            asked = _alone(error)
+            asked = _bare(error)
         return self._finish(attempts, told, asked)
 
     async def _finish(
@@ -100,7 +100,7 @@ class Answering:
                 else:
                     await asked
         except (TimeoutError, StoreUnavailableError) as error:
-            fault = _alone(error)
+            fault = _bare(error)
         left = []
         for attempt, tell in zip(attempts, told, strict=True):
             if isinstance(attempt.outcome, Claimed):
@@ -142,7 +142,7 @@ class Answering:
         return not isinstance(error, NotAskedError)
 
 
-def _alone(error: Exception) -> StoreUnavailableError:
+def _bare(error: Exception) -> StoreUnavailableError:
     """Return a fault without its traceback, which leads to whoever keeps it: a cycle."""
     kind = NotAskedError if isinstance(error, NotAskedError) else StoreUnavailableError
     return kind(str(error) or _LATE)

@@ -19,14 +19,13 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-__all__ = ["Connection", "Exchange", "Headers", "Received", "Response"]
+from recsvc.heads import Received
+
+__all__ = ["Connection", "Exchange", "Headers", "Response"]
 
 Headers = tuple[tuple[bytes, bytes], ...]
 Response = tuple[int, Headers, bytes]
 """Status, headers without those of length and connection, body."""
-
-Received = list[tuple[bytes, bytes]]
-"""Headers as they came, their names in small letters."""
 
 _Answer = Callable[[str, str, Received, bytes], Awaitable[Response | None]]
 

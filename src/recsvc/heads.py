@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
-__all__ = ["Familiar", "Headers", "is_simple", "without_upgrade"]
+__all__ = ["Familiar", "Received", "is_simple", "without_upgrade"]
 
-Headers = list[tuple[bytes, bytes]]
+Received = list[tuple[bytes, bytes]]
+"""Headers as they came, their names in small letters."""
 
 _MOST = 256
 _STRANGERS = 64  # requests in a row whose headers are new, after which that is no surprise
@@ -60,10 +61,10 @@ class Familiar:
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[Headers, int]] = {}
+        self._known: dict[bytes, tuple[Received, int]] = {}
         self._strangers = 0
 
-    def read(self, data: bytes) -> tuple[bytes, Headers, bytes] | None:
+    def read(self, data: bytes) -> tuple[bytes, Received, bytes] | None:
         """Return path, headers and body of one whole simple POST to a plain path.
 
         None if it is not that, or if its headers are new.
@@ -85,7 +86,7 @@ class Familiar:
         self._strangers = 0
         return path, headers, data[end + 4 :]
 
-    def learn(self, data: bytes, headers: Headers, body: bytes) -> None:
+    def learn(self, data: bytes, headers: Received, body: bytes) -> None:
         """Note the headers of a request, if it is a simple one and all of `data`.
 
         The parser has read such headers and such a body in it.

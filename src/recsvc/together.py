@@ -5,7 +5,6 @@ costs little more than half of what it costs one by one (see `answering`).
 """
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
@@ -14,8 +13,6 @@ from recsvc.answering import Told
 from recsvc.call import Call
 
 __all__ = ["Asker", "Together"]
-
-_log = logging.getLogger(__name__)
 
 _CROWD = 8  # calls in progress: below, the store would rather begin at once
 _MOST = 8  # with more, the store has nothing to do while they are written

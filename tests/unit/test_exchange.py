@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from recsvc.exchange import Exchange, Received, Response
+from recsvc.exchange import Exchange, Response
+from recsvc.heads import Received
 
 
 class Transport:

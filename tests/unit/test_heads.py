@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsvc.heads import Familiar, Headers, is_simple
+from recsvc.heads import Familiar, Received, is_simple
 from tests.wire import request
 
 REPORT = b'{"track": 3, "time": 0.5}'
@@ -62,7 +62,7 @@ class Parser:
 
     def __init__(self, data: bytes) -> None:
         self.url = self.body = b""
-        self.headers: Headers = []
+        self.headers: Received = []
         self.ended = 0
         self.parser: Any = httptools.HttpRequestParser(self)
         self.parser.feed_data(data)

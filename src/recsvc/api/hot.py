@@ -2,11 +2,11 @@
 
 `POST /next/{user}` and `POST /last/{user}` with a well-formed id, and `POST /next`, are
 answered here, beside FastAPI, whose routing, dependencies and middleware cost more than the
-answer. `recsvc serve` asks here first (see `exchange`); a `POST /next/{user}` without a key it
-hands over, for that to be answered together with others.
+answer. `recsvc serve` asks here first (see `exchange`); a `POST /next/{user}` without a key is
+taken, and answered together with others at hand.
 The routes of the same paths in `listeners` describe these calls in the OpenAPI document
 and get what is left: an id that is none, another method, and all that comes by a server
-that only speaks ASGI. What is answered, and how, is the same function for both.
+that only speaks ASGI. Reports are read, and answers found, by the same code for both.
 """
 
 import asyncio
@@ -24,7 +24,8 @@ from recsvc.api.context import Context
 from recsvc.api.listeners import answer_last, answer_many, answer_next
 from recsvc.api.problems import of_error, render
 from recsvc.api.reports import read_report
-from recsvc.exchange import Exchange, Headers, Received, Response
+from recsvc.exchange import Exchange, Headers, Response
+from recsvc.heads import Received
 from recsvc.table import MAX_ID
 
 __all__ = ["App"]

@@ -14,8 +14,8 @@
 -- `numbers` are whether the catalogue has the reported track (byte), when the claim expires, now,
 -- and that track (int64 each). `sent` are the numbers of the pools that are sent (bytes), as the
 -- routes `contextual`, `personal` and `otherwise` have them. `draws` has of each its pick (int32; of
--- a sample its population), how many candidates there are (int32) and its spare (double; MEMORYLESS: heard tracks stay in it; SAMPLE: it
--- is one).
+-- a sample its population), how many candidates there are (int32) and its spare (double;
+-- MEMORYLESS: heard tracks stay in it; SAMPLE: it is one).
 -- Returns of each claim
 --         {'claimed', track, recommender, propensity, position, session, fallback, stream entry},
 --         {'again', stored answer}, {'moved'}, {'late', this server's time in ms},

@@ -4,7 +4,8 @@
 -- they were last heard: the field `heard` of the session hash. More are a set and, for their
 -- order, a sorted set beside the hash, which then has no such field.
 
-local byte, find, sub = string.byte, string.find, string.sub -- found once, and not for each track of a session
+-- Found once, and not for each track of a session.
+local byte, find, sub = string.byte, string.find, string.sub
 
 local SHORT = 128 -- as many strings as a set may have in a listpack, which is searched end to end
 
