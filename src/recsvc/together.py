@@ -14,7 +14,7 @@ from recsvc.call import Call
 
 __all__ = ["Asker", "Together"]
 
-_CROWD = 8  # calls in progress: below, the store would rather begin at once
+_CROWD = 4  # calls in progress: with fewer, all would stand still until the end of the turn
 _MOST = 8  # with more, the store has nothing to do while they are written
 
 
@@ -41,7 +41,7 @@ class _Answers(Protocol):
 class Together:
     """Gathers calls for the rest of a turn of the event loop, or until there are enough.
 
-    Below a `crowd` of calls in progress nothing waits: then the store would rather begin at once.
+    Below a `crowd` of calls in progress nothing waits: the store would have nothing to do meanwhile.
     """
 
     def __init__(self, service: _Answers, *, crowd: int = _CROWD) -> None:
