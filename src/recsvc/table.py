@@ -1,6 +1,6 @@
 """The table: what the offline half hands to the serving half, as plain arrays.
 
-Its form as bytes, and the checks on bytes that come from elsewhere, are in `packing`.
+Its form as bytes, and the checks on bytes that come from elsewhere, are in `packing` and `checks`.
 """
 
 import math

@@ -41,7 +41,7 @@ class _Answers(Protocol):
 class Together:
     """Gathers calls for the rest of a turn of the event loop, or until there are enough.
 
-    Below a `crowd` of calls in progress nothing waits: the store would have nothing to do meanwhile.
+    Below a `crowd` of calls in progress nothing waits: the store would have nothing to do.
     """
 
     def __init__(self, service: _Answers, *, crowd: int = _CROWD) -> None:
