@@ -8,8 +8,6 @@ import fcntl
 import hashlib
 import mmap
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import IO
@@ -19,7 +17,7 @@ from recsvc.errors import ArtifactError, TableError
 from recsvc.packing import unpack
 from recsvc.table import Table
 
-__all__ = ["TableCache"]
+__all__ = ["Draft", "TableCache"]
 
 
 class TableCache:
@@ -49,19 +47,9 @@ class TableCache:
             path.unlink(missing_ok=True)
             raise ArtifactError(f"table {manifest.version}: {error}") from error
 
-    @contextmanager
-    def writing(self, manifest: Manifest) -> Iterator[IO[bytes]]:
-        """Yield a file for a table's bytes; it takes its place only if all went well."""
-        path = self._table(manifest.version)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    def draft(self, manifest: Manifest) -> "Draft":
+        """Begin to write a table."""
+        return Draft(self._table(manifest.version))
 
     def lock(self) -> IO[bytes]:
         """Wait until no other worker is fetching, then keep them waiting until closed."""
@@ -89,3 +77,27 @@ class TableCache:
 
     def _table(self, version: str) -> Path:
         return self.directory / f"{version}.safetensors"
+
+
+class Draft:
+    """A table in the writing: it takes its place once it is whole, and not before."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        self._file = self._temporary.open("wb")
+
+    def write(self, chunk: bytes) -> None:
+        """Add the next bytes."""
+        self._file.write(chunk)
+
+    def finish(self) -> None:
+        """Put the table in its place, and on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._temporary.replace(self._path)
+
+    def close(self) -> None:
+        """Remove what is not finished."""
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Publishing into a real server, and adopting what was published."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from recsvc import artifact
 from recsvc.artifact import Manifest
-from recsvc.cache import TableCache
+from recsvc.cache import Draft, TableCache
 from recsvc.errors import (
     ArtifactError,
     NoPreviousTableError,
@@ -23,6 +24,7 @@ from recsvc.redis.connection import connect
 from recsvc.redis.keys import Keys
 from recsvc.redis.tables import Live, PublishedTables
 from recsvc.redis.watch import TableWatch
+from recsvc.table import Table
 from tests.support import command, small_table
 
 
@@ -212,6 +214,66 @@ async def test_two_workers_share_one_file(tables: PublishedTables, tmp_path: Pat
     await asyncio.gather(*(worker.start() for worker in workers))
     assert {worker.source.version for worker in workers} == {made(40)[0].version}
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
+
+
+class Threads:
+    """Notes in which threads the disk is waited for."""
+
+    def __init__(self) -> None:
+        self.used: list[int] = []
+
+    def note(self) -> None:
+        self.used.append(threading.get_ident())
+
+
+class NotedCache(TableCache):
+    def __init__(self, directory: Path, threads: Threads) -> None:
+        super().__init__(directory)
+        self.threads = threads
+
+    def open(self, manifest: Manifest) -> Table | None:
+        self.threads.note()
+        return super().open(manifest)
+
+    def draft(self, manifest: Manifest) -> Draft:
+        self.threads.note()
+        return NotedDraft(self.directory / f"{manifest.version}.safetensors", self.threads)
+
+    def remember(self, manifest: Manifest, keep: set[str]) -> None:
+        self.threads.note()
+        super().remember(manifest, keep)
+
+
+class NotedDraft(Draft):
+    def __init__(self, path: Path, threads: Threads) -> None:
+        super().__init__(path)
+        self.threads = threads
+
+    def write(self, chunk: bytes) -> None:
+        self.threads.note()
+        super().write(chunk)
+
+    def finish(self) -> None:
+        self.threads.note()
+        super().finish()
+
+    def close(self) -> None:
+        self.threads.note()
+        super().close()
+
+
+async def test_no_answer_waits_for_the_disk(tables: PublishedTables, tmp_path: Path) -> None:
+    manifest, data = made(40)
+    await tables.publish(manifest, data)
+    threads = Threads()
+    watching = TableWatch(
+        tables, NotedCache(tmp_path, threads), poll=60.0, swapped=Heard(), refused=Heard()
+    )
+    await watching.start()
+    assert watching.source.version == manifest.version
+    # looked for; begun, written, finished, closed; opened; remembered
+    assert len(threads.used) == 4 + len(manifest.chunks) + 2
+    assert threading.get_ident() not in threads.used
 
 
 async def test_trouble_is_logged_once_and_the_watch_goes_on(

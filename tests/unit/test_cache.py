@@ -21,8 +21,10 @@ def manifest() -> Manifest:
 
 def store(cache: TableCache, manifest: Manifest, data: bytes = DATA) -> None:
     cache.lock().close()
-    with cache.writing(manifest) as file:
-        file.write(data)
+    draft = cache.draft(manifest)
+    draft.write(data)
+    draft.finish()
+    draft.close()
 
 
 def test_what_was_written_is_mapped(tmp_path: Path, manifest: Manifest) -> None:
@@ -45,16 +47,12 @@ def test_a_damaged_file_is_refused_and_removed(
     assert cache.open(manifest) is None
 
 
-def test_a_failed_write_leaves_nothing(tmp_path: Path, manifest: Manifest) -> None:
+def test_what_is_not_finished_is_no_table(tmp_path: Path, manifest: Manifest) -> None:
     cache = TableCache(tmp_path)
-
-    def fail() -> None:
-        with cache.writing(manifest) as file:
-            file.write(b"half")
-            raise ArtifactError("the rest is damaged")
-
-    with pytest.raises(ArtifactError):
-        fail()
+    draft = cache.draft(manifest)
+    draft.write(DATA)
+    assert cache.open(manifest) is None
+    draft.close()
     assert list(tmp_path.iterdir()) == []
 
 

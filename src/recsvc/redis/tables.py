@@ -12,7 +12,7 @@ from recsvc.redis.keys import Keys
 
 __all__ = ["Live", "PublishedTables"]
 
-_AT_ONCE = 8  # chunks in one round trip
+_AT_ONCE = 2  # chunks in one round trip; whoever else asks the server waits for them
 _WRITING_SECONDS = 600.0  # a table younger than this may still be in the writing
 
 

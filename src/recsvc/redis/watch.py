@@ -158,15 +158,22 @@ class TableWatch:
             table = await self._open_or_none(manifest)
             if table is not None:
                 return table
-            with self.cache.writing(manifest) as file:
-                async for chunk in self.published.chunks(manifest):
-                    await asyncio.to_thread(file.write, chunk)
+            await self._download(manifest)
         finally:
             lock.close()
         table = await asyncio.to_thread(self.cache.open, manifest)
         if table is None:
             raise ArtifactError(f"table {manifest.version} vanished from the cache")
         return table
+
+    async def _download(self, manifest: Manifest) -> None:
+        draft = await asyncio.to_thread(self.cache.draft, manifest)
+        try:
+            async for chunk in self.published.chunks(manifest):
+                await asyncio.to_thread(draft.write, chunk)
+            await asyncio.to_thread(draft.finish)
+        finally:
+            await asyncio.to_thread(draft.close)
 
     async def _open_or_none(self, manifest: Manifest) -> Table | None:
         try:
