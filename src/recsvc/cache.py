@@ -29,7 +29,8 @@ class TableCache:
     def open(self, manifest: Manifest) -> Table | None:
         """Map a table, None when it is not here.
 
-        Raises `ArtifactError`, and removes the file, when it is not what the manifest says.
+        Raises `ArtifactError` when it is not what the manifest says. It stays: another worker
+        may be about to put a good one in its place.
         """
         path = self._table(manifest.version)
         try:
@@ -44,8 +45,15 @@ class TableCache:
                 raise TableError("its checksum is not the manifest's")
             return unpack(mapped)
         except TableError as error:
-            path.unlink(missing_ok=True)
             raise ArtifactError(f"table {manifest.version}: {error}") from error
+
+    def stamp(self, manifest: Manifest) -> tuple[int, int] | None:
+        """Return what tells this file of a table from the next; None when it is not here."""
+        try:
+            found = self._table(manifest.version).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def draft(self, manifest: Manifest) -> "Draft":
         """Begin to write a table."""

@@ -208,6 +208,20 @@ async def test_a_start_without_redis_uses_the_disk(
             await watching.refresh()
 
 
+async def test_a_damaged_file_is_fetched_again(
+    tables: PublishedTables, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest, data = made(40)
+    await tables.publish(manifest, data)
+    file = tmp_path / f"{manifest.version}.safetensors"
+    file.write_bytes(data[:-1] + b"x")
+    workers = [watch(tables, tmp_path) for _ in range(3)]
+    await asyncio.gather(*(worker.start() for worker in workers))
+    assert {worker.source.version for worker in workers} == {manifest.version}
+    assert "fetching again" in caplog.text
+    assert file.read_bytes() == data
+
+
 async def test_two_workers_share_one_file(tables: PublishedTables, tmp_path: Path) -> None:
     await tables.publish(*made(40))
     workers = [watch(tables, tmp_path) for _ in range(4)]

@@ -37,14 +37,27 @@ def test_what_was_written_is_mapped(tmp_path: Path, manifest: Manifest) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", DATA[:-1], DATA[:-1] + b"x"])
-def test_a_damaged_file_is_refused_and_removed(
+def test_a_damaged_file_is_refused_until_it_is_replaced(
     tmp_path: Path, manifest: Manifest, data: bytes
 ) -> None:
     cache = TableCache(tmp_path)
     store(cache, manifest, data)
-    with pytest.raises(ArtifactError, match="checksum"):
-        cache.open(manifest)
-    assert cache.open(manifest) is None
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match="checksum"):
+            cache.open(manifest)
+    store(cache, manifest)
+    assert cache.open(manifest) is not None
+
+
+def test_a_file_that_was_replaced_has_another_stamp(tmp_path: Path, manifest: Manifest) -> None:
+    cache = TableCache(tmp_path)
+    assert cache.stamp(manifest) is None
+    store(cache, manifest)
+    before = cache.stamp(manifest)
+    assert before is not None
+    assert cache.stamp(manifest) == before
+    store(cache, manifest)
+    assert cache.stamp(manifest) != before
 
 
 def test_what_is_not_finished_is_no_table(tmp_path: Path, manifest: Manifest) -> None:

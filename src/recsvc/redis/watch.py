@@ -153,12 +153,16 @@ class TableWatch:
         await asyncio.to_thread(self.cache.remember, manifest, keep)
 
     async def _fetch(self, manifest: Manifest) -> Table:
+        """Return a table from the disk; one that is not there is put there before."""
+        before = await asyncio.to_thread(self.cache.stamp, manifest)
+        table = await self._open_or_none(manifest)
+        if table is not None:
+            return table
         lock = await asyncio.to_thread(self.cache.lock)
         try:
-            table = await self._open_or_none(manifest)
-            if table is not None:
-                return table
-            await self._download(manifest)
+            # Unless another worker has done it meanwhile.
+            if await asyncio.to_thread(self.cache.stamp, manifest) == before:
+                await self._download(manifest)
         finally:
             lock.close()
         table = await asyncio.to_thread(self.cache.open, manifest)
