@@ -14,6 +14,7 @@ import pytest
 from recsvc.redis.caller import Caller
 from recsvc.redis.commands import Client
 from recsvc.redis.events import read_events
+from recsvc.redis.forgotten import Forgotten
 from recsvc.redis.keys import Keys
 from recsvc.redis.replay import RedisReplay
 from recsvc.redis.sessions import RedisSessions
@@ -107,6 +108,19 @@ async def test_no_key_is_left(sessions: RedisSessions, keys: Keys, client: Clien
     await sessions.erase(17)
     left = await command(client, "KEYS", f"{keys.prefix}:*")
     assert {key.decode().rpartition(":")[2] for key in left} == {"events", "forgotten"}
+
+
+async def test_nobody_is_missed_whom_a_server_with_a_slower_clock_marked(
+    client: Client, keys: Keys
+) -> None:
+    forgotten = Forgotten(client, keys)
+    await client.zadd(keys.forgotten(0), {"17": 1_700_000_030_000.0})
+    assert await forgotten.refresh()
+    assert not await forgotten.refresh()
+    await client.zadd(keys.forgotten(0), {"18": 1_700_000_000_000.0})
+    assert await forgotten.refresh()
+    assert not await forgotten.refresh()
+    assert forgotten.since("2023-11-14T22:13:20+00:00") == {17, 18}  # those 1.7 billion seconds
 
 
 async def test_what_is_replayed_later_does_not_bring_them_back(

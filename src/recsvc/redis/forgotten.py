@@ -15,6 +15,8 @@ __all__ = ["Forgotten", "forgotten_since"]
 
 _log = logging.getLogger(__name__)
 
+_SKEW_MS = 60_000  # by how much the clock of a server that takes over may be behind
+
 
 async def forgotten_since(
     client: Client, keys: Keys, partition: int, after: int | None = None
@@ -55,13 +57,14 @@ class Forgotten:
         """Look who is new; tell whether there is anybody. Raises `StoreUnavailableError`."""
         new = False
         for partition in range(self.keys.partitions):
-            last = self._seen.get(partition)
-            found = await forgotten_since(self.client, self.keys, partition, last)
+            seen = self._seen.get(partition)
+            after = None if seen is None else seen - _SKEW_MS
+            found = await forgotten_since(self.client, self.keys, partition, after)
             for user, at in found.items():
                 new |= self._when.get(user, 0) < at
                 self.note(user, at)
             if found:
-                self._seen[partition] = max(found.values())
+                self._seen[partition] = max(seen or 0, *found.values())
         return new
 
     async def run(self, every: float, changed: Callable[[], None]) -> None:
