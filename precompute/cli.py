@@ -1,239 +1,84 @@
-"""The `precompute` command: train a table from a log, and look at what came out."""
+"""The `precompute` command: all its commands, each loaded when it is called.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated
+Torch takes a second to load and plots take another, which nobody is to wait for who reads the
+help or makes a world.
+"""
 
-import torch
+from importlib import import_module
+from typing import Any, NamedTuple
+
 import typer
-from rich.console import Console
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from precompute import build, catalogue, contextual, log, neighbours, personal, popular, report
-from precompute import sessions as session
-from precompute.allocation import keep_freed_memory
-from precompute.evaluation.cli import app as evaluation
-from precompute.factorisation import Settings as Factorisation
-from precompute.inference.parameters import Settings as InferenceSettings
-from precompute.progress import Progress
-from precompute.simulation.cli import app as simulation
-from precompute.simulation.trials_cli import app as trials
-from recsvc import artifact
-from recsvc.cli import publish
-from recsvc.errors import RecsvcError
+__all__ = ["COMMANDS", "app", "load"]
 
-__all__ = ["app"]
+
+class Late(NamedTuple):
+    """Where a command is, and the first line of its help."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "train": Late("precompute.train_cli", "Train on a listening log and write an artifact."),
+    "show": Late(
+        "precompute.show_cli",
+        "Show what an artifact is, and some of its lists with names, for a person to judge.",
+    ),
+    "publish": Late("recsvc.cli", "Check an artifact, put it into Redis, and make it live."),
+    "world": Late("precompute.simulation.cli", "Make a world of tracks and listeners."),
+    "listen": Late(
+        "precompute.simulation.cli",
+        "Write the log of a policy that runs in process: a cold log, or the oracle's.",
+    ),
+    "simulate": Late(
+        "precompute.simulation.cli",
+        "Send the listeners of a world to a service and say how long they stayed.",
+    ),
+    "demo-log": Late(
+        "precompute.simulation.cli",
+        "Make a small log and its catalogue, from which sensible neighbours can be trained.",
+    ),
+    "compare": Late(
+        "precompute.simulation.trials_cli",
+        "Compare the service's policies in process: one session a listener with each.",
+    ),
+    "experiment": Late(
+        "precompute.simulation.trials_cli",
+        "Run the whole loop: world, cold log, rounds, every policy over HTTP, report.",
+    ),
+    "report": Late("precompute.evaluation.cli", "Compare the treatments of an experiment."),
+}
+
+
+def load(name: str) -> Any:
+    """Return a command with its options."""
+    found = get_command(import_module(COMMANDS[name].module).app)
+    return found.commands[name] if isinstance(found, TyperGroup) else found
+
+
+class _LateGroup(TyperGroup):
+    """Lists commands by what is known of them, and loads the one that is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else load(name), rest
+
 
 app = typer.Typer(
+    cls=_LateGroup,
     help="The offline half of recsvc: from a listening log to a table.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-app.command()(publish)
-app.add_typer(simulation)
-app.add_typer(trials)
-app.add_typer(evaluation)
+
+def _listed() -> None:
+    """Stand in the help for a command that is not loaded yet."""
 
 
-# --- train and show ------------------------------------------------------------------------------
-
-_MODEL, _SESSION, _TABLE, _RUN = "Contextual model", "Session model", "Tables", "Run"
-
-
-class ModelName(StrEnum):
-    """What a policy needs to be learnt."""
-
-    ENSEMBLE = "ensemble"
-    SESSION = "session"
-
-
-@app.command()
-def train(
-    *,
-    logs: Annotated[
-        list[Path],
-        typer.Option(
-            "--log",
-            help="Listening log: JSON lines (.gz, .zst too) or .parquet, or a directory of "
-            "them. May be given more than once.",
-        ),
-    ],
-    output: Annotated[Path, typer.Option(help="Directory to write the artifact to.")],
-    tracks: Annotated[
-        Path | None,
-        typer.Option(
-            "--catalogue",
-            help="JSON lines of track, artist, title. Without it the catalogue is what the "
-            "log names, and no artist is known.",
-        ),
-    ] = None,
-    model: Annotated[
-        list[ModelName] | None,
-        typer.Option(
-            help="What to learn; may be given more than once. The tables of the ensemble are "
-            "always made, since every policy falls back on them. [default: both]",
-        ),
-    ] = None,
-    start: Annotated[
-        Path | None,
-        typer.Option(
-            help="An artifact whose session model to start from, if its vectors are as "
-            "long: fewer passes."
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same input, same seed, same table.")] = 0,
-    dimensions: Annotated[
-        int, typer.Option(min=1, help="Length of a contextual embedding.", rich_help_panel=_MODEL)
-    ] = 32,
-    epochs: Annotated[
-        int,
-        typer.Option(min=1, help="Most epochs of each contextual step.", rich_help_panel=_MODEL),
-    ] = 30,
-    batch: Annotated[
-        int, typer.Option(min=1, help="Most rows a training step.", rich_help_panel=_MODEL)
-    ] = 16384,
-    decay: Annotated[
-        list[float] | None,
-        typer.Option(
-            min=0.0,
-            help="L2 penalty, more is safer. May be given more than once: the best is "
-            "taken. [default: 0.5 and 0.02]",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    previous_time: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            help="Learn what follows a track only where so much of it was heard.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = 0.5,
-    session_dimensions: Annotated[
-        int,
-        typer.Option(min=1, help="Length of a track's vector.", rich_help_panel=_SESSION),
-    ] = InferenceSettings().dimensions,
-    session_iterations: Annotated[
-        int, typer.Option(min=1, help="Passes over the log.", rich_help_panel=_SESSION)
-    ] = InferenceSettings().iterations,
-    valid_share: Annotated[
-        float,
-        typer.Option(
-            min=0.0, max=0.9, help="Latest sessions kept for validation.", rich_help_panel=_MODEL
-        ),
-    ] = 0.1,
-    idle_minutes: Annotated[
-        float,
-        typer.Option(min=0.0, help="Silence that ends a session.", rich_help_panel=_MODEL),
-    ] = 30.0,
-    threshold: Annotated[
-        float,
-        typer.Option(help="Least predicted time of a neighbour.", rich_help_panel=_TABLE),
-    ] = 0.5,
-    temperature: Annotated[
-        float,
-        typer.Option(
-            min=1e-3,
-            help="Of the neighbours' weights. At 1 they are nearly flat; lower is sharper.",
-            rich_help_panel=_TABLE,
-        ),
-    ] = 1.0,
-    personal_temperature: Annotated[
-        float,
-        typer.Option(min=1e-3, help="Of the personal lists' weights.", rich_help_panel=_TABLE),
-    ] = 0.05,
-    popular_size: Annotated[
-        int, typer.Option(min=1, help="Length of the popular list.", rich_help_panel=_TABLE)
-    ] = 200,
-    broken_share: Annotated[
-        float,
-        typer.Option(
-            min=0.0, max=1.0, help="Refuse a log with more broken lines.", rich_help_panel=_RUN
-        ),
-    ] = 0.01,
-    threads: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Threads to train with. More than the cores that are free makes it slower.",
-            rich_help_panel=_RUN,
-        ),
-    ] = 1,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_RUN)
-    ] = False,
-) -> None:
-    """Train on a listening log and write an artifact."""
-    settings = build.Settings(
-        sessions=session.Settings(idle_minutes=idle_minutes, valid_share=valid_share),
-        contextual=contextual.Settings(
-            Factorisation(
-                dimensions=dimensions,
-                epochs=epochs,
-                batch=batch,
-                decays=tuple(decay or Factorisation().decays),
-            ),
-            previous_time=previous_time,
-        ),
-        neighbours=neighbours.Settings(threshold=threshold, temperature=temperature),
-        personal=personal.Settings(temperature=personal_temperature),
-        popular=popular.Settings(size=popular_size),
-        inference=InferenceSettings(dimensions=session_dimensions, iterations=session_iterations)
-        if ModelName.SESSION in (model or ModelName)
-        else None,
-        seed=seed,
-    )
-    torch.set_num_threads(threads)
-    keep_freed_memory()
-    console, errors = Console(), Console(stderr=True)
-    progress = Progress(None if quiet else errors)
-    with _clear_errors(errors):
-        size = sum(path.stat().st_size for path in log.files(logs))
-        with progress.step("read log", size) as advance:
-            events = log.read(logs, log.Settings(broken_share=broken_share), advance)
-        report.broken_lines(errors, events)
-        with progress.step("read catalogue"):
-            known = catalogue.read(tracks) if tracks else catalogue.from_log(events)
-        live = artifact.read(start)[2] if start else None
-        built = build.build(events, known, settings, progress, live)
-        with progress.step("write"):
-            manifest = build.export(built, output, settings)
-        report.summary(console, built, manifest, progress.seconds, output)
-
-
-@app.command()
-def show(
-    directory: Annotated[Path, typer.Argument(help="An artifact directory.")],
-    track: Annotated[
-        list[int] | None,
-        typer.Option(help="Show this track's neighbours; may be given more than once."),
-    ] = None,
-    listener: Annotated[
-        list[int] | None,
-        typer.Option(help="Show this listener's personal list; may be given more than once."),
-    ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Lines of each list.")] = 15,
-) -> None:
-    """Show what an artifact is, and some of its lists with names, for a person to judge."""
-    console, errors = Console(), Console(stderr=True)
-    with _clear_errors(errors):
-        manifest, _, table = artifact.read(directory)
-        report.manifest(console, manifest)
-        for wanted in track or []:
-            report.neighbours(console, table, wanted, rows)
-        for wanted in listener or []:
-            report.personal(console, table, wanted, rows)
-
-
-@contextmanager
-def _clear_errors(console: Console) -> Iterator[None]:
-    """Turn what recsvc raises on purpose, and a full or closed disk, into one line."""
-    try:
-        yield
-    except (RecsvcError, OSError) as error:
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+for _name, _late in COMMANDS.items():
+    app.command(_name, help=_late.help)(_listed)

@@ -1,18 +1,16 @@
-"""What a person reads after a run: summaries and lists with names."""
+"""What a person reads after a training."""
 
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table as Grid
-from rich.text import Text
 
 from precompute.build import Build
-from precompute.errors import ReportError
+from precompute.lists import grid_of
 from precompute.log import Log
 from recsvc.artifact import Manifest
-from recsvc.table import Row, Table
 
-__all__ = ["broken_lines", "manifest", "neighbours", "personal", "summary"]
+__all__ = ["broken_lines", "summary"]
 
 
 def broken_lines(console: Console, log: Log) -> None:
@@ -31,7 +29,7 @@ def summary(
 ) -> None:
     """Print what was read, how good the models are, what was written, and the time it took."""
     metrics = built.metrics
-    grid = _grid("", "")
+    grid = grid_of("", "")
     grid.add_row("events", f"{metrics['events']:,.0f} in {metrics['sessions']:,.0f} sessions")
     grid.add_row("lines broken", f"{metrics['lines_broken']:,.0f}")
     grid.add_row("events of unlisted tracks", f"{metrics['events_unknown_track']:,.0f}")
@@ -55,56 +53,10 @@ def summary(
     )
 
 
-def manifest(console: Console, found: Manifest) -> None:
-    """Print an artifact's manifest, without the checksums of its chunks."""
-    grid = _grid("", "")
-    grid.add_row("version", found.version)
-    grid.add_row("created", found.created_at)
-    grid.add_row("size", f"{found.bytes:,} bytes in {len(found.chunks)} chunks")
-    for name, count in found.counts.items():
-        grid.add_row(name, f"{count:,}")
-    for name, value in found.metrics.items():
-        grid.add_row(name.replace("_", " "), f"{value:,.5g}" if value % 1 else f"{value:,.0f}")
-    console.print(grid)
-
-
-def neighbours(console: Console, table: Table, track: int, rows: int) -> None:
-    """Print a track's heaviest neighbours; raises `ReportError` for an unknown track."""
-    index = table.index(track)
-    if index is None:
-        raise ReportError(f"track {track} is not in the table")
-    title = f"after {track}: {table.title(index)} ({table.artist_name(index)})"
-    _list(console, table, title, table.neighbour_row(index), rows)
-
-
-def personal(console: Console, table: Table, user: int, rows: int) -> None:
-    """Print the head of a listener's list; raises `ReportError` for an unknown listener."""
-    row = table.personal_row(user)
-    if row is None:
-        raise ReportError(f"listener {user} is not in the table")
-    _list(console, table, f"for listener {user}", row, rows)
-
-
-def _list(console: Console, table: Table, title: str, row: Row, rows: int) -> None:
-    grid = _grid("share", "track", "title", "artist", "plays", "mean time")
-    total = float(row.weights.sum(dtype=float))
-    for index, weight in list(zip(row.indices.tolist(), row.weights.tolist(), strict=True))[:rows]:
-        grid.add_row(
-            f"{weight / total:.2%}",
-            str(table.tracks[index]),
-            Text(table.title(index)),
-            Text(table.artist_name(index)),
-            f"{table.plays[index]:,}",
-            f"{table.mean_time[index]:.2f}",
-        )
-    console.print(Text(f"{title}; {len(row.indices)} tracks", style="bold"))
-    console.print(grid)
-
-
 def _errors(metrics: dict[str, float], speed: dict[str, float]) -> Grid:
     columns = ("mse_constant", "mse_right_mean", "mse_effects", "mse")
     heads = ("constant", "track mean", "effects", "model")
-    grid = _grid("validation error", *heads, "epochs", "rows a second")
+    grid = grid_of("validation error", *heads, "epochs", "rows a second")
     for model, rate in speed.items():
         values = (metrics.get(f"{model}_{column}") for column in columns)
         cells = ["-" if value is None else f"{value:.5f}" for value in values]
@@ -115,7 +67,7 @@ def _errors(metrics: dict[str, float], speed: dict[str, float]) -> Grid:
 def _foreseen(metrics: dict[str, float]) -> Grid:
     """Show how calibrated the session model is: what came, by tenths of what it foresaw."""
     tenths = range(1, 1 + sum(name.endswith("_foreseen") for name in metrics))
-    grid = _grid("session model", *map(str, tenths))
+    grid = grid_of("session model", *map(str, tenths))
     for name in ("foreseen", "heard"):
         grid.add_row(name, *(f"{metrics[f'session_tenth_{n}_{name}']:.2f}" for n in tenths))
     return grid
@@ -123,10 +75,3 @@ def _foreseen(metrics: dict[str, float]) -> Grid:
 
 def _pair(metrics: dict[str, float], one: str, other: str) -> str:
     return f"{metrics[one]:,.0f} / {metrics[other]:,.0f}"
-
-
-def _grid(*heads: str) -> Grid:
-    grid = Grid(box=None, show_header=any(heads), pad_edge=False)
-    for head in heads:
-        grid.add_column(head)
-    return grid

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import typer
 import uvloop
 
+from precompute.plainly import plainly
 from precompute.simulation.batch import BatchPolicy, simulate
 from precompute.simulation.client import HttpClient
 from precompute.simulation.console import (
@@ -23,7 +24,6 @@ from precompute.simulation.console import (
     Steps,
     WorldDirectory,
     load_world,
-    plainly,
     progress_bar,
 )
 from precompute.simulation.demo import write_demo

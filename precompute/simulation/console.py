@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from precompute.plainly import plainly
 from precompute.simulation.world import World
-from recsvc.errors import RecsvcError
 
 __all__ = [
     "CONSOLE",
@@ -22,7 +22,6 @@ __all__ = [
     "Steps",
     "WorldDirectory",
     "load_world",
-    "plainly",
     "progress_bar",
 ]
 
@@ -41,16 +40,6 @@ WorldDirectory = Annotated[Path, typer.Option("--world", help="Directory of a wo
 Limit = Annotated[int | None, typer.Option(min=1, help="Only so many listeners, the first.")]
 SessionCount = Annotated[int, typer.Option(min=1, help="Sessions of each listener.")]
 Steps = Annotated[int, typer.Option(min=1, help="Recommendations that end a session.")]
-
-
-@contextlib.contextmanager
-def plainly() -> Iterator[None]:
-    """Say what went wrong in one line, without a traceback."""
-    try:
-        yield
-    except (RecsvcError, OSError) as error:
-        CONSOLE.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
 
 
 def load_world(directory: Path) -> World:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from precompute.errors import SimulationError
+from precompute.plainly import plainly
 from precompute.simulation.compare import CONTROL, ORACLE, Result, compare, policy_names
 from precompute.simulation.console import (
     Family,
@@ -16,7 +17,6 @@ from precompute.simulation.console import (
     Steps,
     WorldDirectory,
     load_world,
-    plainly,
     progress_bar,
 )
 from precompute.simulation.ladder import Trial, run_ladder
