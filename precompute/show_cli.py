@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 
 from precompute import lists
-from precompute.plainly import plainly
 from recsvc import artifact
+from recsvc.plainly import plainly
 
 __all__ = ["app"]
 

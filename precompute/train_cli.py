@@ -13,9 +13,9 @@ from precompute import sessions as session
 from precompute.allocation import keep_freed_memory
 from precompute.factorisation import Settings as Factorisation
 from precompute.inference.parameters import Settings as InferenceSettings
-from precompute.plainly import plainly
 from precompute.progress import Progress
 from recsvc import artifact
+from recsvc.plainly import plainly
 
 __all__ = ["app"]
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import typer
 import uvloop
 
-from precompute.plainly import plainly
 from precompute.simulation.batch import BatchPolicy, simulate
 from precompute.simulation.client import HttpClient
 from precompute.simulation.console import (
@@ -33,6 +32,7 @@ from precompute.simulation.listener import MAX_STEPS
 from precompute.simulation.logs import write_log
 from precompute.simulation.policies import Oracle, RandomTracks, TasteMix
 from precompute.simulation.world import World
+from recsvc.plainly import plainly
 
 __all__ = ["app"]
 

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from precompute.plainly import plainly
 from precompute.simulation.world import World
+from recsvc.plainly import plainly
 
 __all__ = [
     "CONSOLE",

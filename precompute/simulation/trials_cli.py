@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from precompute.errors import SimulationError
-from precompute.plainly import plainly
 from precompute.simulation.compare import CONTROL, ORACLE, Result, compare, policy_names
 from precompute.simulation.console import (
     Family,
@@ -22,6 +21,7 @@ from precompute.simulation.console import (
 from precompute.simulation.ladder import Trial, run_ladder
 from precompute.simulation.listener import MAX_STEPS
 from recsvc import artifact
+from recsvc.plainly import plainly
 from recsvc.recommenders.source import Source
 
 __all__ = ["app"]

@@ -1,6 +1,5 @@
 """The composition root: makes all parts from the settings and ties them together."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,17 +23,16 @@ from recsvc.errors import ExperimentError
 from recsvc.experiment import parse
 from recsvc.recommenders.registry import Policies, make_policies
 from recsvc.redis.connection import connect, connect_caller
-from recsvc.redis.embedded import embedded_server
 from recsvc.redis.incarnation import Incarnation
 from recsvc.redis.keys import Keys
 from recsvc.redis.tables import PublishedTables
 from recsvc.redis.watch import TableWatch
 from recsvc.service import Service
 from recsvc.settings import Settings
-from recsvc.store import open_store, run_beside
+from recsvc.store import open_store, redis_url, run_beside
 from recsvc.together import Together
 
-__all__ = ["create_app", "load_keys", "load_policies", "redis_url"]
+__all__ = ["create_app", "load_keys", "load_policies"]
 
 _BULK_SECONDS = 30.0  # for a reply that carries pieces of a table
 
@@ -161,18 +159,3 @@ def load_policies(settings: Settings) -> Policies:
     except (OSError, UnicodeDecodeError) as error:
         raise ExperimentError(f"the experiments cannot be read: {error}") from error
     return Policies(by_name, settings.policy, parse(declared, by_name))
-
-
-@asynccontextmanager
-async def redis_url(settings: Settings) -> AsyncIterator[str]:
-    """Yield the URL to connect to, with the embedded server behind it if it is ours."""
-    if not settings.embedded:
-        yield settings.redis_url.get_secret_value()
-        return
-    # It waits on a process, so it works in a thread.
-    server = embedded_server(settings.data_dir, fsync=settings.redis_fsync)
-    url = await asyncio.to_thread(server.__enter__)
-    try:
-        yield url
-    finally:
-        await asyncio.to_thread(server.__exit__, None, None, None)

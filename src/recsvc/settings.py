@@ -7,10 +7,12 @@ holds the two equal.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["EMBEDDED", "Settings"]
+from recsvc.errors import RecsvcError
+
+__all__ = ["EMBEDDED", "Settings", "read_settings"]
 
 EMBEDDED = "embedded"
 
@@ -116,3 +118,13 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """Whether the service runs its own server."""
         return self.redis_url.get_secret_value() == EMBEDDED
+
+
+def read_settings() -> Settings:
+    """Read the settings; raises `RecsvcError` with all that is wrong in one line."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False)
+        faults = "; ".join(f"RECSVC_{e['loc'][0]!s}".upper() + f": {e['msg']}" for e in found)
+        raise RecsvcError(faults) from error

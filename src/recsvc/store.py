@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -13,13 +13,14 @@ from recsvc.memory import Memory
 from recsvc.policy import CONTEXTUAL, PERSONAL
 from recsvc.recovery import Recovery
 from recsvc.redis.caller import Caller
+from recsvc.redis.embedded import embedded_server
 from recsvc.redis.keys import Keys
 from recsvc.redis.replay import RedisReplay
 from recsvc.redis.sessions import RedisSessions
 from recsvc.settings import Settings
 from recsvc.standby import Standby
 
-__all__ = ["open_store", "run_beside"]
+__all__ = ["open_store", "redis_url", "run_beside"]
 
 _LONGEST_PAUSE = 0.2  # seconds between two probes of a store that is away
 
@@ -81,3 +82,18 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=0.1)
+
+
+@asynccontextmanager
+async def redis_url(settings: Settings) -> AsyncIterator[str]:
+    """Yield the URL to connect to, with the embedded server behind it if it is ours."""
+    if not settings.embedded:
+        yield settings.redis_url.get_secret_value()
+        return
+    # It waits on a process, so it works in a thread.
+    server = embedded_server(settings.data_dir, fsync=settings.redis_fsync)
+    url = await asyncio.to_thread(server.__enter__)
+    try:
+        yield url
+    finally:
+        await asyncio.to_thread(server.__exit__, None, None, None)

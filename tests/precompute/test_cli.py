@@ -1,15 +1,10 @@
 import json
-import subprocess
-import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
-from typer.core import TyperGroup
-from typer.main import get_command
 from typer.testing import CliRunner
 
-from precompute.cli import COMMANDS, app, load
+from precompute.cli import app
 from recsvc import artifact
 from tests.precompute import listeners
 
@@ -96,44 +91,3 @@ def test_help_reads(command: list[str]) -> None:
     result = run.invoke(app, [*command, "--help"])
     assert result.exit_code == 0
     assert "Usage" in result.stdout
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_of_commands_says_what_they_say(name: str) -> None:
-    assert load(name).help.splitlines()[0] == COMMANDS[name].help
-
-
-def test_all_commands_are_listed() -> None:
-    there = set[str]()
-    for module in {late.module for late in COMMANDS.values()} - {"recsvc.cli"}:
-        found = get_command(import_module(module).app)
-        there |= {*found.commands} if isinstance(found, TyperGroup) else {str(found.name)}
-    assert there | {"publish"} == {*COMMANDS}
-
-
-def test_a_command_that_is_none_is_told_from_one_that_may_be_meant() -> None:
-    result = run.invoke(app, ["trian"])
-    assert result.exit_code == 2
-    assert "Did you mean 'train'" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("command", "unneeded"),
-    [
-        ("--help", {"torch", "matplotlib", "scipy", "numpy", "fastapi"}),
-        ("world --help", {"torch", "matplotlib", "scipy", "fastapi"}),
-        ("show --help", {"torch", "matplotlib", "scipy", "fastapi"}),
-        ("publish --help", {"torch", "matplotlib", "scipy"}),
-        ("report --help", {"torch", "fastapi"}),
-        ("train --help", {"matplotlib", "fastapi"}),
-    ],
-)
-def test_nobody_waits_for_what_a_command_does_not_need(command: str, unneeded: set[str]) -> None:
-    code = (
-        "import sys; from precompute.cli import app\n"
-        f"try: app({command.split()!r})\n"
-        "finally: print(*sys.modules, file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Usage" in done.stdout
-    assert not unneeded & {*done.stderr.split()}

@@ -3,17 +3,16 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
 
 import precompute.cli
 import recsvc.cli
+from recsvc.late import load
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-RECSVC: Any = typer.main.get_command(recsvc.cli.app)
+COMMANDS = {"recsvc": recsvc.cli.COMMANDS, "precompute": precompute.cli.COMMANDS}
 COMMAND = re.compile(
     r"(?:^ {4}(?:\.venv/bin/)?|`)((?:recsvc|precompute|make) [^`\n#]*)", re.MULTILINE
 )
@@ -34,8 +33,8 @@ def test_commands_exist_with_their_options(page: str, command: str) -> None:
         assert re.search(rf"^{name}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         return
     for each in name.split("|"):
-        assert each in (RECSVC.commands if program == "recsvc" else precompute.cli.COMMANDS)
-        found = RECSVC.commands[each] if program == "recsvc" else precompute.cli.load(each)
+        assert each in COMMANDS[program]
+        found = load(COMMANDS[program], each)
         known = {option for parameter in found.params for option in parameter.opts}
         assert {a for a in arguments if a.startswith("--")} <= known | {"--help"}
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
-from rich.console import Console
 
 from recsvc.errors import RecsvcError
 
@@ -13,10 +12,9 @@ __all__ = ["plainly"]
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """Turn what recsvc raises on purpose, and a full or closed disk, into one line."""
+    """End with one line for what is raised on purpose, and for a full or closed disk."""
     try:
         yield
     except (RecsvcError, OSError) as error:
-        console = Console(stderr=True)
-        console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(1) from error
