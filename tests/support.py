@@ -6,8 +6,8 @@ from typing import Any, cast
 import numpy as np
 
 from recsvc.candidates import Candidates
+from recsvc.outage.record import Record
 from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Draw, Plan, Pool, Routes
-from recsvc.record import Record
 from recsvc.redis.commands import Client
 from recsvc.session import Claim, Report
 from recsvc.table import Table, Text

@@ -15,8 +15,8 @@ from recsvc.call import Attempt, Call
 from recsvc.claiming import Claiming
 from recsvc.deadlines import Deadlines
 from recsvc.errors import NotAskedError, StoreUnavailableError
+from recsvc.outage.standby import Standby
 from recsvc.session import Claimed
-from recsvc.standby import Standby
 
 __all__ = ["Answering", "Observer", "Told"]
 

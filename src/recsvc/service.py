@@ -17,10 +17,10 @@ from recsvc.draws import Draws
 from recsvc.errors import StoreUnavailableError
 from recsvc.explaining import Explaining
 from recsvc.explanation import Explanation
+from recsvc.outage.standby import Standby
 from recsvc.recommenders.registry import Policies
 from recsvc.recommenders.source import Source
 from recsvc.session import Receipt, Report, Session, Sessions
-from recsvc.standby import Standby
 
 __all__ = ["Answer", "Observer", "Service", "Tables"]
 

@@ -7,18 +7,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 from typing import Any
 
-from recsvc.breaker import Breaker
-from recsvc.guarded import GuardedSessions
-from recsvc.memory import Memory
+from recsvc.outage.breaker import Breaker
+from recsvc.outage.guarded import GuardedSessions
+from recsvc.outage.memory import Memory
+from recsvc.outage.recovery import Recovery
+from recsvc.outage.standby import Standby
 from recsvc.policy import CONTEXTUAL, PERSONAL
-from recsvc.recovery import Recovery
 from recsvc.redis.caller import Caller
 from recsvc.redis.embedded import embedded_server
 from recsvc.redis.keys import Keys
 from recsvc.redis.replay import RedisReplay
 from recsvc.redis.sessions import RedisSessions
 from recsvc.settings import Settings
-from recsvc.standby import Standby
 
 __all__ = ["open_store", "redis_url", "run_beside"]
 

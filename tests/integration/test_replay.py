@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from recsvc.errors import RecordError
+from recsvc.outage.record import Record, pack, unpack
 from recsvc.policy import CATALOGUE, Plan, Routes, Sample
-from recsvc.record import Record, pack, unpack
 from recsvc.redis.caller import Caller
 from recsvc.redis.commands import Client
 from recsvc.redis.events import read_events

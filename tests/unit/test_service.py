@@ -13,11 +13,12 @@ from recsvc.call import Call
 from recsvc.draws import Draws
 from recsvc.errors import NotAskedError, SpoolFullError, StoreUnavailableError
 from recsvc.experiment import Experiment, Experiments, Treatment
-from recsvc.memory import Memory
+from recsvc.outage.memory import Memory
+from recsvc.outage.record import Record, unpack
+from recsvc.outage.standby import Standby
 from recsvc.policy import CATALOGUE, CONTEXTUAL, OLDEST, PERSONAL, POPULAR, Plan, settle
 from recsvc.recommenders.registry import Policies, make_policies
 from recsvc.recommenders.source import Source
-from recsvc.record import Record, unpack
 from recsvc.service import Answer, Service
 from recsvc.session import (
     Claim,
@@ -30,7 +31,6 @@ from recsvc.session import (
     Report,
     Session,
 )
-from recsvc.standby import Standby
 from recsvc.table import Table, empty
 from tests.support import small_table
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from recsvc.guarded import GuardedSessions
-from recsvc.standby import Standby
+from recsvc.outage.guarded import GuardedSessions
+from recsvc.outage.standby import Standby
 
 __all__ = ["StoreFigures"]
 

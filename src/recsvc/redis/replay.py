@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from recsvc.record import Numbered, Record
+from recsvc.outage.record import Numbered, Record
 from recsvc.redis.caller import Caller
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import command

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsvc.memory import Memory
+from recsvc.outage.memory import Memory
 
 NAMES = ("contextual", "personal")
 
@@ -133,7 +133,7 @@ def test_a_full_disk_costs_the_sharing_and_nothing_else(tmp_path: Path) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from recsvc.memory import Memory
+from recsvc.outage.memory import Memory
 kept = Memory(Path(sys.argv[1]), listeners=64, ttl=60, names=("contextual", "personal"))
 print("ready", flush=True)
 sys.stdin.readline()

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from recsvc.errors import SpoolFullError
-from recsvc.outbox import Outbox
-from recsvc.spool import read_records
+from recsvc.outage.outbox import Outbox
+from recsvc.outage.spool import read_records
 
 
 async def test_a_record_is_on_disk_when_append_returns(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import resource
 import signal
 from pathlib import Path
 
-from recsvc.journal import Journal, read_journal
-from recsvc.spool import Entry
+from recsvc.outage.journal import Journal, read_journal
+from recsvc.outage.spool import Entry
 
 
 class Clock:

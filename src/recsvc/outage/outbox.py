@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsvc.errors import SpoolFullError
-from recsvc.spool import Entry, SpoolFile
+from recsvc.outage.spool import Entry, SpoolFile
 
 __all__ = ["Outbox"]
 

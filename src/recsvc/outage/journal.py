@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from recsvc.errors import SpoolFullError
-from recsvc.mapped import MappedFile
-from recsvc.spool import Entry, first_number, read_records
+from recsvc.outage.mapped import MappedFile
+from recsvc.outage.spool import Entry, first_number, read_records
 
 __all__ = ["Journal", "read_journal"]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsvc.errors import SpoolFullError
-from recsvc.spool import SpoolFile, frame, read_records, scan
+from recsvc.outage.spool import SpoolFile, frame, read_records, scan
 
 
 def payloads(path: Path) -> list[bytes]:

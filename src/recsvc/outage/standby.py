@@ -11,10 +11,10 @@ from typing import Protocol
 from recsvc.answer import Answer
 from recsvc.call import Call, event
 from recsvc.errors import StoreUnavailableError
-from recsvc.memory import Memory, Place
+from recsvc.outage.memory import Memory, Place
+from recsvc.outage.record import Record, pack
 from recsvc.policy import OLDEST, Decision, Plan, settle
 from recsvc.recommenders.catalogue import plan_among, plan_sample
-from recsvc.record import Record, pack
 from recsvc.session import idempotency_field
 
 __all__ = ["Outlet", "Standby"]

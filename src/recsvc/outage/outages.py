@@ -8,9 +8,9 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from recsvc.breaker import Breaker
 from recsvc.errors import StoreUnavailableError
-from recsvc.recovery import Recovery
+from recsvc.outage.breaker import Breaker
+from recsvc.outage.recovery import Recovery
 
 __all__ = ["Outages"]
 

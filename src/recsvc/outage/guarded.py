@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from recsvc.breaker import Breaker
 from recsvc.errors import NotAskedError, StoreUnavailableError
-from recsvc.memory import Memory, Place
-from recsvc.outages import Outages
-from recsvc.record import Record, forgetting, pack, record_of
-from recsvc.recovery import Recovery
+from recsvc.outage.breaker import Breaker
+from recsvc.outage.memory import Memory, Place
+from recsvc.outage.outages import Outages
+from recsvc.outage.record import Record, forgetting, pack, record_of
+from recsvc.outage.recovery import Recovery
 from recsvc.session import (
     UNSURE,
     Claim,

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsvc.errors import SpoolFullError
-from recsvc.mapped import MappedFile
-from recsvc.spool import read_records
+from recsvc.outage.mapped import MappedFile
+from recsvc.outage.spool import read_records
 
 _LARGE = 1 << 18  # more than is mapped at once
 
@@ -95,7 +95,8 @@ def test_a_torn_end_is_cut_off_before_more_is_written(tmp_path: Path) -> None:
 
 def test_what_was_added_before_a_kill_is_there_after_it(tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys; from pathlib import Path; from recsvc.mapped import MappedFile\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from recsvc.outage.mapped import MappedFile\n"
         "file = MappedFile(Path(sys.argv[1]), 1 << 24)\n"
         "for number in range(5000): file.add(b'%d' % number * 50)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recsvc.errors import SpoolFullError
-from recsvc.spool import frame, read_records
+from recsvc.outage.spool import frame, read_records
 
 __all__ = ["MappedFile"]
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from secrets import token_hex
 
 from recsvc.errors import RecordError, StoreUnavailableError
-from recsvc.journal import Journal, read_journal
-from recsvc.outbox import Outbox
-from recsvc.record import Numbered, Record, Replay, unpack
-from recsvc.spool import Entry, read_records
+from recsvc.outage.journal import Journal, read_journal
+from recsvc.outage.outbox import Outbox
+from recsvc.outage.record import Numbered, Record, Replay, unpack
+from recsvc.outage.spool import Entry, read_records
 
 __all__ = ["Recovery"]
 

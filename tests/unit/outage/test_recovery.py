@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from recsvc.errors import StoreUnavailableError
-from recsvc.record import Numbered, Record, pack
-from recsvc.recovery import Recovery
+from recsvc.outage.record import Numbered, Record, pack
+from recsvc.outage.recovery import Recovery
 
 
 @dataclass

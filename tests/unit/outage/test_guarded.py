@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from recsvc.breaker import Breaker
 from recsvc.errors import NotAskedError, StoreUnavailableError
-from recsvc.guarded import GuardedSessions
-from recsvc.journal import read_journal
-from recsvc.memory import Memory
+from recsvc.outage.breaker import Breaker
+from recsvc.outage.guarded import GuardedSessions
+from recsvc.outage.journal import read_journal
+from recsvc.outage.memory import Memory
+from recsvc.outage.record import Numbered, Record, pack, unpack
+from recsvc.outage.recovery import Recovery
 from recsvc.policy import CONTEXTUAL
-from recsvc.record import Numbered, Record, pack, unpack
-from recsvc.recovery import Recovery
 from recsvc.session import (
     UNSURE,
     Claim,

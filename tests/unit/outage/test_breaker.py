@@ -2,7 +2,7 @@
 
 from random import Random
 
-from recsvc.breaker import Breaker
+from recsvc.outage.breaker import Breaker
 
 
 def breaker(failures: int = 3, longest: float = 1.0) -> Breaker:
