@@ -79,7 +79,10 @@ def measure_open(stage: Stage, section: str, target: Target, rate: float, name: 
     figures = [("offered", "requests/s", rate)]
     figures += [(f"p{p:g}", "ms", found.percentile(p) * 1e3) for p in (50, 90, 99, 99.9)]
     if len(found.late):
-        figures.append(("generator late, p99", "ms", float(np.percentile(found.late, 99)) * 1e3))
+        late = float(np.percentile(found.late, 99))
+        figures.append(("generator late, p99", "ms", late * 1e3))
+        if late > found.percentile(99) / 2:
+            stage.complain(f"{what}: the load itself was late, by {late * 1e3:.0f} ms at p99")
     for metric, unit, value in figures:
         stage.results.add(Key(section, target.name, name, metric), unit, value)
     p50, p99 = found.percentile(50) * 1e3, found.percentile(99) * 1e3

@@ -26,7 +26,7 @@ def save(results: Results, path: Path) -> bool:
         panels.append(lambda axes: _costs(axes, flat))
     if not panels:
         return False
-    picture = Picture(figsize=(8.0, 3.4 * len(panels)), layout="constrained")
+    picture = Picture(figsize=(8.0, 3.6 * len(panels)), layout="constrained")
     rows = picture.subplots(len(panels), 1, squeeze=False)[:, 0]
     for draw, axes in zip(panels, rows, strict=True):
         draw(axes)
@@ -64,7 +64,8 @@ def _latency(axes: Axes, figures: list[Figure]) -> None:
     axes.set_yscale("log")
     axes.set_ylabel("ms")
     axes.set_title("latency from the intended start, open loop", loc="left")
-    axes.legend(fontsize="small")
+    # Below, as the lines may be anywhere.
+    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
     axes.grid(axis="y", alpha=0.3)
 
 
