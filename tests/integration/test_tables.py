@@ -222,6 +222,22 @@ async def test_a_damaged_file_is_fetched_again(
     assert file.read_bytes() == data
 
 
+async def test_a_start_with_a_disk_that_takes_nothing_serves_once_it_does(
+    tables: PublishedTables, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest, data = made(40)
+    await tables.publish(manifest, data)
+    in_the_way = tmp_path / "tables"
+    in_the_way.touch()
+    watching = watch(tables, in_the_way)
+    await watching.start()
+    assert len(watching.source.table) == 0
+    assert "no table from Redis" in caplog.text
+    in_the_way.unlink()
+    async with running(watching):
+        await until(lambda: watching.source.version == manifest.version)
+
+
 async def test_two_workers_share_one_file(tables: PublishedTables, tmp_path: Path) -> None:
     await tables.publish(*made(40))
     workers = [watch(tables, tmp_path) for _ in range(4)]

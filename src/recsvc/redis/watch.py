@@ -83,7 +83,7 @@ class TableWatch:
                 await self.published.live()
                 await self.forgotten.refresh()
             await self.refresh()
-        except (RecsvcError, TimeoutError) as error:
+        except (RecsvcError, OSError) as error:  # a timeout too; or the disk is full
             self._complaint = str(error) or f"no answer within {_ANSWER_SECONDS:g} s"
             _log.warning("no table from Redis: %s", self._complaint)
         if self.loaded.manifest is None:
