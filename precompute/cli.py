@@ -1,5 +1,6 @@
 """The `precompute` command: from a listening log to a table, and how good that is."""
 
+import recsvc.cli
 from recsvc.late import Late, program
 
 __all__ = ["COMMANDS", "app"]
@@ -10,7 +11,7 @@ COMMANDS = {
         "precompute.show_cli",
         "Show what an artifact is, and some of its lists with names, for a person to judge.",
     ),
-    "publish": Late("recsvc.tables_cli", "Check an artifact, put it into Redis, and make it live."),
+    "publish": recsvc.cli.COMMANDS["publish"],
     "world": Late("precompute.simulation.cli", "Make a world of tracks and listeners."),
     "listen": Late(
         "precompute.simulation.cli",

@@ -77,11 +77,12 @@ def _check_session_model(table: Table) -> None:
         require(len(arrays[name]) == size, f"{name} has not the size of the session model")
     for name, array in arrays.items():
         if array.dtype.kind == "u":  # as integers, for those compare as the numbers do
-            within = (array & 0x7FFF).max() < _LARGEST_HALF
+            starts = range(0, len(array), _BLOCK)
+            within = all((array[i : i + _BLOCK] & 0x7FFF).max() < _LARGEST_HALF for i in starts)
         else:  # a NaN compares as false
             within = array.dtype.kind == "i" or -_LARGEST < array.min() <= array.max() < _LARGEST
         require(bool(within), f"a value in {name} is out of range")
-    require(bool(((rows >= -1) & (rows < n)).all()), "an index in session_rows is out of range")
+    require(_within(rows, -1, n - 1), "an index in session_rows is out of range")
     _require_range("session_places", table.session_places, len(rows))
     placed = rows[table.session_places]
     require(bool((placed == np.arange(n)).all()), "a track is not at its place in session_rows")

@@ -5,7 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -232,6 +232,7 @@ async def test_a_start_with_a_disk_that_takes_nothing_serves_once_it_does(
     watching = watch(tables, in_the_way)
     await watching.start()
     assert len(watching.source.table) == 0
+    assert watching.live.version == manifest.version  # which /health/ready tells
     assert "no table from Redis" in caplog.text
     in_the_way.unlink()
     async with running(watching):
@@ -264,6 +265,10 @@ class NotedCache(TableCache):
     def open(self, manifest: Manifest) -> Table | None:
         self.threads.note()
         return super().open(manifest)
+
+    def lock(self) -> IO[bytes]:
+        self.threads.note()
+        return super().lock()
 
     def draft(self, manifest: Manifest) -> Draft:
         self.threads.note()
@@ -301,8 +306,8 @@ async def test_no_answer_waits_for_the_disk(tables: PublishedTables, tmp_path: P
     )
     await watching.start()
     assert watching.source.version == manifest.version
-    # looked for; begun, written, finished, closed; opened; remembered
-    assert len(threads.used) == 4 + len(manifest.chunks) + 2
+    # looked for, locked; begun, written, finished, closed; opened; remembered
+    assert len(threads.used) == 2 + 3 + len(manifest.chunks) + 2
     assert threading.get_ident() not in threads.used
 
 

@@ -80,15 +80,26 @@ def test_a_late_loop_with_little_to_do_is_not_ours_to_mend() -> None:
     assert set(feel(Room(500), 1000, 0.1, 100)) == {500}
 
 
+class FeltRoom(Room):
+    """Notes how much it is told was in progress."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.felt: list[int] = []
+
+    def feel(self, now: float, late: float, in_progress: int, begun: int, away: int) -> None:
+        self.felt.append(in_progress)
+
+
 async def test_it_is_how_much_was_in_progress_at_once_that_is_felt() -> None:
-    guard, felt = Guard(Limits(), lambda *_: None), list[int]()
-    guard.room.feel = lambda *told: felt.append(told[2])  # type: ignore[method-assign]
+    guard = Guard(Limits(), lambda *_: None)
+    guard.room = room = FeltRoom(500)
     running = asyncio.create_task(guard.run())
     for weight in [guard.let_in(25) for _ in range(7)]:  # all in one turn of the event loop
         guard.let_out(weight)
     await asyncio.sleep(0.05)
     running.cancel()
-    assert felt[:2] == [7, 0]
+    assert room.felt[:2] == [7, 0]
 
 
 def test_a_long_body_takes_room_for_itself_and_leaves_room_for_others() -> None:

@@ -50,7 +50,10 @@ async def ready(ctx: Ctx) -> JSONResponse:
     except StoreUnavailableError:
         checks["redis"] = "it does not answer"
     if ctx.tables.loaded.manifest is None:
-        checks["table"] = "none is published yet"
+        live = ctx.tables.live.version
+        checks["table"] = (
+            "none is published yet" if live is None else f"{live} cannot be had; the log says why"
+        )
     good = set(checks.values()) == {"ok"}
     status = "ready" if good else "not ready"
     return JSONResponse({"status": status, "checks": checks}, 200 if good else 503)
