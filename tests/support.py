@@ -9,10 +9,11 @@ from recsvc.candidates import Candidates
 from recsvc.outage.record import Record
 from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Draw, Plan, Pool, Routes
 from recsvc.redis.commands import Client
+from recsvc.redis.script import Script
 from recsvc.session import Claim, Report
 from recsvc.table import Table, Text
 
-__all__ = ["NOW", "claim", "command", "pool", "record", "small_table", "three_pools"]
+__all__ = ["NOW", "SET_BITS", "claim", "command", "pool", "record", "small_table", "three_pools"]
 
 
 class Moment:
@@ -28,6 +29,9 @@ class Moment:
 
 NOW = Moment()
 """When the tests began, in Unix milliseconds."""
+
+SET_BITS = Script("heard.lua").text + "set_bits(KEYS[1], ARGV[1], true)"
+"""A script that notes tracks, 8 bytes each and not above a thousand, in the bitmap of a session."""
 
 
 def small_table(n: int = 12, *, first: int = 0, users: tuple[int, ...] = (1, 2)) -> Table:

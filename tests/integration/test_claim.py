@@ -33,7 +33,7 @@ from recsvc.redis.keys import Keys
 from recsvc.redis.sessions import RedisSessions
 from recsvc.session import UNSURE, Claimed, Exhausted, Moved
 from recsvc.tracks import pack_tracks
-from tests.support import claim, command, pool, three_pools
+from tests.support import SET_BITS, claim, command, pool, three_pools
 
 NAMES = (CONTEXTUAL, PERSONAL, POPULAR, CATALOGUE, OLDEST)
 
@@ -43,10 +43,18 @@ async def events(client: Client, keys: Keys) -> list[dict[str, Any]]:
     return [json.loads(fields[b"event"]) for _, fields in stored]
 
 
+# The largest id with a bit of its own in a bitmap, and two that share those of 60 and of 5.
+LARGE = 2**18 - 1
+SHARING = (LARGE + 1, 5 * 65_521 + 5)
+
 # Ids that differ in a byte or two, so that some bytes of two of them look like a third; and
-# the largest there is, with some that a double cannot tell from their neighbours.
-TRACKS = (0, 1, 2, 3, 4, 5, 255, 256, 257, 65_536, 2**53 - 1, 2**53 + 1, 2**62 + 7, 2**63 - 1)
+# the largest there are, with some that a double cannot tell from their neighbours.
+SMALL = (0, 1, 2, 3, 4, 5, 60, 255, 256, 257, 65_536, LARGE)
+TRACKS = (*SMALL, *SHARING, 2**53 - 1, 2**53 + 1, 2**62 + 7, 2**63 - 1)
 tracks_of = st.sampled_from(TRACKS)
+histories = st.lists(tracks_of, unique=True) | st.lists(st.sampled_from(SMALL), unique=True)
+
+SHORT, LONG, WITHOUT_BITMAP = "short", "long", "long, without its bitmap"
 
 
 async def remember(
@@ -55,20 +63,21 @@ async def remember(
     user: int,
     tracks: list[int],
     *,
-    long: bool,
+    form: str,
     last: str | None = None,
 ) -> None:
-    """Make a session in which these tracks were heard, in the form of a long one or a short."""
+    """Make a session in which these tracks were heard."""
     state: dict[str, Any] = {
         "state": f"id=s recommender={last or 'other'} position=3 outside=0 counted=v1 started=1 "
         "track=1 time=0.5 served=2 at=1 policy=ensemble table=v1"
     }
-    if long:
-        for i, track in enumerate(tracks):
-            await command(client, "SADD", keys.listened(user), pack_tracks([track]))
-            await command(client, "ZADD", keys.order(user), i - 100, pack_tracks([track]))
-    else:
+    if form == SHORT:
         state["heard"] = pack_tracks(tracks)
+    elif tracks:
+        for i, track in enumerate(tracks):
+            await command(client, "ZADD", keys.order(user), i - 100, pack_tracks([track]))
+        if form == LONG:
+            await command(client, "EVAL", SET_BITS, 1, keys.bitmap(user), pack_tracks(tracks))
     await client.hset(keys.session(user), mapping=state)
 
 
@@ -101,9 +110,9 @@ def plans(draws: st.DrawFn) -> Plan:
 @given(
     plan=plans(),
     last=st.sampled_from([None, CONTEXTUAL, PERSONAL, POPULAR]),
-    heard=st.lists(tracks_of, unique=True),
+    heard=histories,
     reported=tracks_of,
-    long=st.booleans(),
+    form=st.sampled_from([SHORT, LONG, WITHOUT_BITMAP]),
     user=st.integers(0, 2**63 - 1),
     guess=st.sampled_from([None, CONTEXTUAL, PERSONAL, UNSURE]),
 )
@@ -115,13 +124,13 @@ async def test_redis_settles_as_the_policy_does(
     last: str | None,
     heard: list[int],
     reported: int,
-    long: bool,
+    form: str,
     user: int,
     guess: str | None,
 ) -> None:
     sessions.guesses = Guesses()
     await sessions.erase(user)
-    await remember(client, keys, user, heard, long=long, last=last)
+    await remember(client, keys, user, heard, form=form, last=last)
 
     outcome = await sessions.claim(claim(plan, user=user, track=reported), guess)
 
@@ -203,11 +212,11 @@ async def test_an_exhausted_plan_leaves_no_trace(
     assert await events(client, keys) == []
 
 
-@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("form", [SHORT, LONG])
 async def test_personal_tracks_that_are_all_heard_are_not_looked_up_again(
-    client: Client, keys: Keys, sessions: RedisSessions, long: bool
+    client: Client, keys: Keys, sessions: RedisSessions, form: str
 ) -> None:
-    await remember(client, keys, 1, [21, 22], long=long)
+    await remember(client, keys, 1, [21, 22], form=form)
     offered = (pool(PERSONAL, {21: 1.0, 22: 1.0}), pool(CONTEXTUAL, dict.fromkeys(range(5), 1.0)))
     one = claim(Plan(offered, Routes({None: (0, 1)})), track=21)
 
@@ -219,7 +228,7 @@ async def test_personal_tracks_that_are_all_heard_are_not_looked_up_again(
 
     assert await answer("v1") == CONTEXTUAL
     # Were they looked up, these would be found not to be heard any more.
-    await client.unlink(keys.listened(1))
+    await client.unlink(keys.bitmap(1), keys.order(1))
     await client.hdel(keys.session(1), "heard")
     assert await answer("v1") == CONTEXTUAL
     assert await answer("v2") == PERSONAL  # another table has other personal tracks
@@ -253,7 +262,7 @@ async def test_only_what_is_asked_next_is_sent_when_it_is_known_who_answered_las
     client: Client, keys: Keys, sessions: RedisSessions
 ) -> None:
     sessions.caller = sent = Counting(sessions.caller)
-    await remember(client, keys, 1, [], long=False, last=PERSONAL)
+    await remember(client, keys, 1, [], form=SHORT, last=PERSONAL)
     for guess in (PERSONAL, UNSURE):
         outcome = await sessions.claim(claim(wide_pools()), guess)
         assert isinstance(outcome, Claimed)
@@ -265,7 +274,7 @@ async def test_a_wrong_guess_costs_one_round_trip_and_then_no_others_are_made_fo
     client: Client, keys: Keys, sessions: RedisSessions
 ) -> None:
     sessions.caller = sent = Counting(sessions.caller)
-    await remember(client, keys, 1, [], long=False, last=PERSONAL)
+    await remember(client, keys, 1, [], form=SHORT, last=PERSONAL)
     outcome = await sessions.claim(claim(wide_pools()), CONTEXTUAL)
     assert isinstance(outcome, Claimed)
     assert (outcome.recommender, outcome.fallback) == (PERSONAL, False)
@@ -339,8 +348,8 @@ async def test_a_session_that_grows_long_goes_on_as_it_was(
         assert outcome.track not in served
         assert outcome.propensity == 0.5
         served.append(outcome.track)
-        in_set = await command(client, "SCARD", keys.listened(1))
-        assert in_set == (0 if 2 * (i + 1) <= 128 else 2 * (i + 1))
+        beside = await command(client, "ZCARD", keys.order(1))
+        assert beside == (0 if 2 * (i + 1) <= 128 else 2 * (i + 1))
         found = await sessions.read(1)
         assert found is not None
         assert (found.listened, found.outside) == (2 * (i + 1), (i + 1) // 2)
@@ -353,10 +362,51 @@ async def test_a_session_that_grows_long_goes_on_as_it_was(
     assert await sessions.listened(1) == [*expected[1:], expected[0], 10]
 
 
+async def bits(client: Client, keys: Keys) -> set[int]:
+    stored = bytes(await command(client, "GET", keys.bitmap(1)))
+    return {bit for bit in range(8 * len(stored)) if stored[bit // 8] & 128 >> bit % 8}
+
+
+async def share_of_the_last(sessions: RedisSessions, *tracks: int) -> float:
+    """Ask for one of these tracks, all weighted alike, and want the last."""
+    offered = pool(CONTEXTUAL, dict.fromkeys(tracks, 1.0), pick=len(tracks) - 1)
+    outcome = await sessions.claim(claim(Plan((offered,), Routes({None: (0,)})), track=2))
+    assert isinstance(outcome, Claimed)
+    assert outcome.track == tracks[-1]
+    return outcome.propensity
+
+
+async def test_small_ids_have_bits_of_their_own_and_nothing_else_is_asked(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    await remember(client, keys, 1, [0, 6, 60, LARGE], form=LONG)
+    await sessions.claim(claim(three_pools(), track=2))  # 10 is the answer
+    assert await bits(client, keys) == {0, 2, 4, 8, 12, 62, LARGE + 2}
+    await client.unlink(keys.order(1))
+    assert await share_of_the_last(sessions, 0, 6, LARGE, 59, 61) == 0.5
+
+
+async def test_large_ids_share_bits_and_are_told_apart(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    await remember(client, keys, 1, [5, SHARING[0]], form=LONG)
+    assert await bits(client, keys) == {0, 1, 7, 62}
+    assert await share_of_the_last(sessions, 5, 60, *SHARING) == 0.5
+
+
+async def test_a_bitmap_that_was_lost_is_not_trusted_when_it_is_begun_anew(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    await remember(client, keys, 1, [5, 6], form=WITHOUT_BITMAP)
+    assert await share_of_the_last(sessions, 5, 6, 7, 8) == 0.5
+    assert 0 not in await bits(client, keys)
+    assert await share_of_the_last(sessions, 5, 6, 8, 9) == 1.0
+
+
 async def test_every_key_of_a_listener_expires(
     client: Client, keys: Keys, sessions: RedisSessions
 ) -> None:
-    await remember(client, keys, 1, list(range(200, 400)), long=True)
+    await remember(client, keys, 1, list(range(200, 400)), form=LONG)
     await sessions.claim(claim(three_pools(), key="k"))
     names = await command(client, "KEYS", f"{keys.prefix}:*:1*")
     stored = [await command(client, "PTTL", name) for name in names]
@@ -419,6 +469,6 @@ async def test_erase_removes_everything_and_says_what_there_was(
     assert left == []
     again = await sessions.erase(1)
     assert (again.session, again.listened) == (False, 0)
-    await remember(client, keys, 1, list(range(200, 400)), long=True)
+    await remember(client, keys, 1, list(range(200, 400)), form=LONG)
     assert (await sessions.erase(1)).listened == 200
     assert await command(client, "KEYS", f"{keys.prefix}:*:1*") == []

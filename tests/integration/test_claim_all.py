@@ -11,7 +11,7 @@ from recsvc.redis.commands import Client
 from recsvc.redis.keys import Keys
 from recsvc.redis.sessions import RedisSessions
 from recsvc.session import Claimed, Exhausted, Moved
-from tests.integration.test_claim import events, remember
+from tests.integration.test_claim import LONG, SHORT, events, remember
 from tests.support import claim, command, pool, three_pools
 
 
@@ -41,7 +41,7 @@ async def test_recalled_together_a_session_is_what_it_is_alone(
     client: Client, keys: Keys, sessions: RedisSessions
 ) -> None:
     await sessions.claim(replace(claim(three_pools(), user=1), evidence=b"\x00\xff"))
-    await remember(client, keys, 2, list(range(200)), long=True)
+    await remember(client, keys, 2, list(range(200)), form=LONG)
     recalled = await sessions.recall_all([1, 2, 3])
     assert recalled == [await sessions.recall(user) for user in (1, 2, 3)]
     assert recalled[0] is not None
@@ -81,7 +81,7 @@ async def test_what_claims_together_need_to_insist_on_is_left_to_one_alone(
     client: Client, keys: Keys, sessions: RedisSessions
 ) -> None:
     heard = [c for p in three_pools().pools[:2] if isinstance(p, Pool) for c in p.candidates.tracks]
-    await remember(client, keys, 1, heard, long=False)
+    await remember(client, keys, 1, heard, form=SHORT)
     late = replace(claim(three_pools(), user=2), expires_ms=1)
     outcomes = await sessions.claim_all([claim(three_pools(), user=1), late])
     assert outcomes == [Moved(), Moved()]

@@ -17,10 +17,12 @@ from recsvc.tracks import pack_tracks
 from tests.load.errors import LoadError
 from tests.load.stage import Target
 from tests.load.store import Store
+from tests.support import SET_BITS
 
 __all__ = ["copy_session", "make_session"]
 
-_AT_ONCE = 20_000
+_AT_ONCE = 20_000  # listeners
+_TRACKS_AT_ONCE = 1000
 _RANGE = 4  # times the catalogue, of the ids in a history; a quarter of it is known
 
 # One call copies a session to a run of listeners.
@@ -49,7 +51,7 @@ def make_session(target: Target, user: int, listened: int) -> None:
     ):
         _call(api, "DELETE", f"/user/{user}")
         heard: set[int] = set()
-        while not heard or (len(heard) < listened and not redis.exists(keys.listened(user))):
+        while not heard or (len(heard) < listened and not redis.exists(keys.order(user))):
             body = b'{"track":%d,"time":0.5}' % history[len(heard)]
             heard |= {history[len(heard)], _call(api, "POST", f"/next/{user}", body)["track"]}
         if len(heard) < listened:
@@ -73,11 +75,11 @@ def copy_session(store: Store, user: int, first: int, count: int) -> None:
 
 def _add(redis: "Redis", keys: Keys, user: int, tracks: list[int], catalogue: int) -> None:
     """Put tracks into a long session, as heard before all that is in it."""
-    for start in range(0, len(tracks), _AT_ONCE):
-        part = tracks[start : start + _AT_ONCE]
-        ids = [pack_tracks([track]) for track in part]
-        redis.sadd(keys.listened(user), *ids)
+    set_bits = redis.register_script(SET_BITS)
+    for start in range(0, len(tracks), _TRACKS_AT_ONCE):
+        ids = [pack_tracks([track]) for track in tracks[start : start + _TRACKS_AT_ONCE]]
         redis.zadd(keys.order(user), {t: -start - at - 1 for at, t in enumerate(ids)})
+        set_bits(keys=[keys.bitmap(user)], args=[b"".join(ids)])
     outside = sum(track >= catalogue for track in tracks)
     state = redis.hget(keys.session(user), "state")
     assert isinstance(state, bytes)

@@ -4,9 +4,8 @@
 -- The same algorithm as `policy.settle`; a test holds the two equal. Nothing is written of a
 -- claim before its answer is known, so a plan that is exhausted leaves no trace.
 --
--- KEYS   of each claim: session hash, listened set, listened order, events stream; where there
---        are idempotency keys also idempotency now, before; all of one partition, each listener
---        once
+-- KEYS   of each claim: session hash, heard bitmap, heard order, events stream; where there are
+--        idempotency keys also idempotency now, before; all of one partition, each listener once
 -- ARGV   session ttl in ms, events_max, idempotency ttl in ms, how many KEYS each claim has; then
 --        of each claim what is unpacked below, and of each pool that is sent its recommender, and
 --        its candidates: tracks (8 bytes each), weights and their sum (doubles); of a sample only
@@ -35,19 +34,11 @@ local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 -- These are not inside of `claim`: to make them anew for each claim takes a microsecond.
 
 -- Returns the indices, from 0 on, of those among some candidates that have been heard.
-local function heard_among(candidates, count, heard, listened, reported)
-  local gone, n, tracks, sieve = {}, 0, sub(candidates, 1, 8 * count), 16 * count + 9
+local function heard_among(candidates, count, heard, bitmap, order, reported)
+  local gone, tracks, sieve = {}, sub(candidates, 1, 8 * count), 16 * count + 9
   local sifted = #candidates > sieve
   if not heard then
-    -- Not through a table of ids: what is handed over costs more than the looking up. The place
-    -- where `struct` stopped goes along as one more member, which no set has.
-    local flags = call('SMISMEMBER', listened, struct.unpack(string.rep('c8', count), tracks))
-    for i = 1, count do
-      if flags[i] == 1 then
-        n = n + 1
-        gone[n] = i - 1
-      end
-    end
+    gone = heard_in_long(bitmap, order, tracks, count)
   elseif sifted then
     -- The sieve rules most tracks out. So no string is made of each of these, which costs more
     -- than to look.
@@ -66,7 +57,7 @@ local function heard_among(candidates, count, heard, listened, reported)
   local low, high = byte(reported, 1, 2)
   if not sifted or byte(candidates, sieve + 2 * low + high % 2) == 1 then
     local at = index_in(tracks, reported)
-    if at and not has_heard(heard, listened, reported) then gone[#gone + 1] = at end
+    if at and not has_heard(heard, order, reported) then gone[#gone + 1] = at end
   end
   return gone
 end
@@ -109,25 +100,25 @@ end
 
 -- How many tracks of the catalogue a session has heard, this report included; -1: unknown. It is
 -- `exact` only while the catalogue is the one that the count of outsiders was made with.
-local function heard_of_catalogue(exact, heard, listened, outside, known, reported)
+local function heard_of_catalogue(exact, heard, order, outside, known, reported)
   if not exact then return -1 end
-  local count = (heard and #heard / 8 or call('SCARD', listened)) - outside
-  if known and not has_heard(heard, listened, reported) then count = count + 1 end
+  local count = (heard and #heard / 8 or call('ZCARD', order)) - outside
+  if known and not has_heard(heard, order, reported) then count = count + 1 end
   return count
 end
 
-local function settle_sample(tracks, population, count, heard, listened, reported)
+local function settle_sample(tracks, population, count, heard, order, reported)
   if count < 0 then return nil end
   for i = 0, #tracks / 8 - 1 do
     local id = sub(tracks, 8 * i + 1, 8 * i + 8)
-    if id ~= reported and not has_heard(heard, listened, id) then
+    if id ~= reported and not has_heard(heard, order, id) then
       return i, 1 / math.max(population - count, 1)
     end
   end
 end
 
 local function claim(first_key, first)
-  local session, listened, order, events, idem, idem_before =
+  local session, bitmap, order, events, idem, idem_before =
     unpack(KEYS, first_key, first_key + own_keys - 1)
   local sent, policy, version, late, contextual, personal, otherwise, expected, recount, field,
     answer, evidence, numbers, track, time, fresh, event, draws =
@@ -168,11 +159,11 @@ local function claim(first_key, first)
     rank = i
     local pick, count, spare = struct.unpack('<iid', draws, 16 * nth - 15)
     if spare == SAMPLE then
-      local gone = heard_of_catalogue(counted == version, heard, listened, outside, known, reported)
-      index, propensity = settle_sample(candidates, pick, gone, heard, listened, reported)
+      local gone = heard_of_catalogue(counted == version, heard, order, outside, known, reported)
+      index, propensity = settle_sample(candidates, pick, gone, heard, order, reported)
     elseif pick >= 0 and not (spent and recommender == 'personal') then
       local gone = spare == MEMORYLESS and {}
-        or heard_among(candidates, count, heard, listened, reported)
+        or heard_among(candidates, count, heard, bitmap, order, reported)
       index, propensity = settle_pool(candidates, count, pick, spare, gone)
       spent_now = spent_now or (recommender == 'personal' and not index)
     end
@@ -183,14 +174,14 @@ local function claim(first_key, first)
   end
   if not choice then
     return {'exhausted', position,
-      heard_of_catalogue(counted == version, heard, listened, outside, known, reported)}
+      heard_of_catalogue(counted == version, heard, order, outside, known, reported)}
   end
 
   local fallback = (late or rank > 1) and '1' or '0'
   local served = decimal(choice)
   propensity = string.format('%.17g', propensity)
-  if not known and not has_heard(heard, listened, reported) then outside = outside + 1 end
-  heard = add_heard(heard, session, listened, order, position, reported, choice)
+  if not known and not has_heard(heard, order, reported) then outside = outside + 1 end
+  heard = add_heard(heard, session, bitmap, order, position, reported, choice)
   local state = write_state(id, recommender, position + 1, outside, counted, started, track, time,
     served, now, policy, version)
   if heard then
@@ -202,7 +193,7 @@ local function claim(first_key, first)
   if evidence ~= '' then call('HSET', session, 'evidence', evidence) end
   call('PEXPIRE', session, ttl)
   if not heard then
-    call('PEXPIRE', listened, ttl)
+    call('PEXPIRE', bitmap, ttl)
     call('PEXPIRE', order, ttl)
   end
   local entry = call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event

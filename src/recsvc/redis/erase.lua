@@ -6,12 +6,12 @@
 -- Returns {1 if there was a session, else 0; how many tracks it had heard; when, in ms; the
 --         stream entry of the mark}.
 
-local session, listened, order, events, idem, idem_before, forgotten = unpack(KEYS)
+local session, bitmap, order, events, idem, idem_before, forgotten = unpack(KEYS)
 local user, events_max = ARGV[1], ARGV[2]
 
 local short = redis.call('HGET', session, 'heard')
-local heard = short and #short / 8 or redis.call('SCARD', listened)
-redis.call('DEL', listened, order, idem, idem_before)
+local heard = short and #short / 8 or redis.call('ZCARD', order)
+redis.call('DEL', bitmap, order, idem, idem_before)
 local found = redis.call('DEL', session)
 
 local clock = redis.call('TIME')

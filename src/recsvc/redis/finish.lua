@@ -8,7 +8,7 @@
 --         same, for the track was heard. Nothing when this call had been made before, and
 --         {'late', this server's time in ms} when it comes too late.
 
-local session, listened, order, events, idem, idem_before = unpack(KEYS)
+local session, bitmap, order, events, idem, idem_before = unpack(KEYS)
 local event, events_max, field, idem_ttl = unpack(ARGV)
 local expires = tonumber(ARGV[5])
 
@@ -29,5 +29,5 @@ local id, _, position = read_session(redis.call('HGET', session, 'state'))
 local entry = redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
   .. ',"session":' .. (id and '"' .. id .. '"' or 'null')
   .. ',"position":' .. (position or '0') .. '}')
-redis.call('DEL', session, listened, order)
+redis.call('DEL', session, bitmap, order)
 return {entry, id or false, position or false}

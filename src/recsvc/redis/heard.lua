@@ -1,13 +1,23 @@
 -- What a session has heard. The scripts that need it begin with this text.
 --
 -- A track is 8 bytes, little-endian. Up to SHORT tracks are one string, in the order in which
--- they were last heard: the field `heard` of the session hash. More are a set and, for their
--- order, a sorted set beside the hash, which then has no such field.
+-- they were last heard: the field `heard` of the session hash. More are a sorted set, scored by
+-- when they were last heard, and a bitmap, both beside the hash, which then has no such field.
+--
+-- In the bitmap a track has the bit of its id, counted from OWN on; ids from LARGE on share the
+-- first SHARED of these bits with the small ones. Bit 0 tells that the bitmap is whole: one that
+-- was lost and begun anew has not got it. Bit 1 tells that there are large ids. In a whole bitmap
+-- without any a bit says it all; otherwise the sorted set is asked for those that have a bit, or
+-- for all of them.
 
 -- Found once, and not for each track of a session.
-local byte, find, sub = string.byte, string.find, string.sub
+local byte, find, sub, fmod, max = string.byte, string.find, string.sub, math.fmod, math.max
 
-local SHORT = 128 -- as many strings as a set may have in a listpack, which is searched end to end
+local SHORT = 128 -- as many strings as a sorted set may have in a listpack, which is searched
+local LARGE = 2 ^ 18 -- of 32 KiB, which a bitmap then takes at most
+local SHARED = 65521 -- a prime, so ids made of fields are spread over all of them
+local OWN = 2
+local MASKS = {[0] = 128, 64, 32, 16, 8, 4, 2, 1} -- the first bit is the highest of its byte
 
 -- Returns which of the ids in `packed` is `id`, from 0 on; nil for none.
 local function index_in(packed, id)
@@ -44,17 +54,63 @@ local function heard_after(heard, id)
 end
 
 -- Tells whether a session has heard a track; `heard` is nil for a long one.
-local function has_heard(heard, listened, id)
+local function has_heard(heard, order, id)
   if heard then return index_in(heard, id) ~= nil end
-  return redis.call('SISMEMBER', listened, id) == 1
+  return redis.call('ZSCORE', order, id) ~= false
+end
+
+-- Returns where the bits of some tracks are, from OWN on, the last of these places, and whether
+-- an id among them shares its bit.
+local function places_of(tracks, count)
+  local places = {struct.unpack('<' .. string.rep('I8', count), tracks)}
+  places[count + 1] = nil -- struct appends the position where it stopped
+  local last = max(unpack(places))
+  if last < LARGE then return places, last, false end
+  for i = 1, count do
+    if places[i] >= LARGE then places[i] = fmod(places[i], SHARED) end
+  end
+  return places, max(unpack(places)), true
+end
+
+local function set_bits(bitmap, tracks, whole)
+  local places, _, shared = places_of(tracks, #tracks / 8)
+  for i = 1, #places do redis.call('SETBIT', bitmap, places[i] + OWN, 1) end
+  if shared then redis.call('SETBIT', bitmap, 1, 1) end
+  if whole then redis.call('SETBIT', bitmap, 0, 1) end
+end
+
+-- Returns the indices, from 0 on, of those tracks of a list that a long session has heard.
+local function heard_in_long(bitmap, order, tracks, count)
+  local places, last, shared = places_of(tracks, count)
+  local bytes = redis.call('GETRANGE', bitmap, 0, math.floor((last + OWN) / 8))
+  local head, found, n = byte(bytes) or 0, {}, 0
+  local whole = head >= MASKS[0]
+  for i = 1, count do
+    local bit = places[i] + OWN
+    local at = bit % 8
+    local mask, part = MASKS[at], byte(bytes, (bit - at) / 8 + 1) or 0
+    if part % (2 * mask) >= mask or not whole then
+      n = n + 1
+      found[n] = i - 1
+    end
+  end
+  if n == 0 or whole and not shared and head % MASKS[0] < MASKS[1] then return found end
+
+  local ids, sure = {}, {}
+  for i = 1, n do ids[i] = sub(tracks, 8 * found[i] + 1, 8 * found[i] + 8) end
+  local scores = redis.call('ZMSCORE', order, unpack(ids))
+  for i = 1, n do
+    if scores[i] then sure[#sure + 1] = found[i] end
+  end
+  return sure
 end
 
 -- Notes that a session, after `position` answers, has heard two more tracks. Returns what is
 -- to be the hash's field `heard`, nil if there is to be none.
-local function add_heard(heard, session, listened, order, position, reported, served)
+local function add_heard(heard, session, bitmap, order, position, reported, served)
   if not heard then
-    redis.call('SADD', listened, reported, served)
     redis.call('ZADD', order, 2 * position, reported, 2 * position + 1, served)
+    set_bits(bitmap, reported .. served, false)
     return nil
   end
   heard = heard_after(heard_after(heard, reported), served)
@@ -63,9 +119,9 @@ local function add_heard(heard, session, listened, order, position, reported, se
   for i, id in ipairs(ids) do
     scored[2 * i - 1], scored[2 * i] = 2 * position + 1 - #ids + i, id
   end
-  redis.call('DEL', listened, order)
-  redis.call('SADD', listened, unpack(ids))
+  redis.call('DEL', bitmap, order)
   redis.call('ZADD', order, unpack(scored))
+  set_bits(bitmap, heard, true)
   redis.call('HDEL', session, 'heard')
   return nil
 end

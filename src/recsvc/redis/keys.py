@@ -6,8 +6,8 @@ such slots; the number is fixed for the life of a deployment.
 
     recsvc:{0}:session:17     hash    the session as one text (state.lua), while it is short
                                       the tracks heard in it, and what its policy keeps
-    recsvc:{0}:listened:17    set     the tracks heard in a long one
-    recsvc:{0}:order:17       zset    the same tracks, in the order they were heard
+    recsvc:{0}:order:17       zset    the tracks heard in a long one, by when they were heard
+    recsvc:{0}:bitmap:17      string  the same tracks, a bit each (heard.lua)
     recsvc:{0}:idem:17:4711   hash    answers by idempotency key, one key a time window
     recsvc:{0}:events         stream  what was heard and served
     recsvc:{0}:forgotten      zset    who asked to be forgotten, by when
@@ -34,12 +34,12 @@ class Keys:
         """The hash that holds a listener's session."""
         return f"{self.prefix}:{{{user % self.partitions}}}:session:{user}"
 
-    def listened(self, user: int) -> str:
-        """The set of the tracks heard in a long one."""
-        return f"{self.prefix}:{{{user % self.partitions}}}:listened:{user}"
+    def bitmap(self, user: int) -> str:
+        """The tracks heard in a long session, a bit each."""
+        return f"{self.prefix}:{{{user % self.partitions}}}:bitmap:{user}"
 
     def order(self, user: int) -> str:
-        """The same tracks, scored by when they were heard."""
+        """The tracks heard in a long session, scored by when they were heard."""
         return f"{self.prefix}:{{{user % self.partitions}}}:order:{user}"
 
     def idempotency(self, user: int, window: int) -> str:
@@ -58,7 +58,7 @@ class Keys:
         """All keys that the scripts of one listener's session touch, in their order."""
         return (
             self.session(user),
-            self.listened(user),
+            self.bitmap(user),
             self.order(user),
             self.events(user % self.partitions),
             self.idempotency(user, window),

@@ -125,7 +125,7 @@ class RedisReplay:
         window = int(time.time()) // self.idempotency_ttl
         return [
             self.keys.session(user),
-            self.keys.listened(user),
+            self.keys.bitmap(user),
             self.keys.order(user),
             self.keys.idempotency(user, window),
             self.keys.idempotency(user, window - 1),

@@ -119,9 +119,9 @@ class RedisSessions:
     async def read(self, user: int) -> Session | None:
         """Return a listener's session, None when there is none."""
         key = self.keys.session(user)
-        (written, heard), in_set, ttl = await gather(
+        (written, heard), in_order, ttl = await gather(
             self.caller.call(command("HMGET", key, "state", "heard")),
-            self.caller.call(command("SCARD", self.keys.listened(user))),
+            self.caller.call(command("ZCARD", self.keys.order(user))),
             self.caller.call(command("PTTL", key)),
         )
         state = read_state(written)
@@ -138,7 +138,7 @@ class RedisSessions:
             at=state["at"],
             policy=state["policy"],
             table_version=state["table"],
-            listened=in_set if heard is None else len(heard) // 8,
+            listened=in_order if heard is None else len(heard) // 8,
             expires_in=max(ttl, 0) / 1000,
             outside=state["outside"],
         )
@@ -164,8 +164,8 @@ class RedisSessions:
             gone = set(short)
             return [track in gone for track in tracks]
         ids = (pack_tracks([track]) for track in tracks)
-        flags = await self.caller.call(command("SMISMEMBER", self.keys.listened(user), *ids))
-        return [bool(flag) for flag in flags]
+        scores = await self.caller.call(command("ZMSCORE", self.keys.order(user), *ids))
+        return [score is not None for score in scores]
 
     async def listened(self, user: int, most: int | None = None) -> list[int]:
         """Return the tracks of the session, or `most` of them, longest ago first."""
