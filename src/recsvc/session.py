@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from recsvc.ids import fresh_id
 from recsvc.policy import Plan
@@ -17,6 +17,7 @@ __all__ = [
     "Claimed",
     "Exhausted",
     "Finished",
+    "Last",
     "Moved",
     "Recalled",
     "Receipt",
@@ -80,7 +81,8 @@ class Claimed:
     """The answer, recorded. `position` counts the answers of the session from 0.
 
     `entry` is where in the stream its event is; empty for an answer that was given before,
-    which may have been a `degraded` one.
+    which may have been a `degraded` one. `spent` tells that the session has heard all of the
+    listener's personal tracks.
     """
 
     track: int
@@ -94,6 +96,7 @@ class Claimed:
     request_id: str
     entry: str = field(default="", compare=False)
     degraded: bool = False
+    spent: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +169,16 @@ class Recalled:
 
 NOT_RECALLED = Recalled(0, None, b"")
 
-UNSURE = ""
-"""In place of a recommender's name: nobody knows who answered last, or whether anybody did."""
+
+class Last(NamedTuple):
+    """What is thought of a session: who answered last, and whether the personal list is `spent`."""
+
+    recommender: str | None
+    spent: bool = False
+
+
+UNSURE = Last("")
+"""Nobody knows who answered last, or whether anybody did."""
 
 
 @dataclass(frozen=True, slots=True)

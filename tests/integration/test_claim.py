@@ -31,7 +31,7 @@ from recsvc.redis.commands import Client
 from recsvc.redis.guesses import Guesses
 from recsvc.redis.keys import Keys
 from recsvc.redis.sessions import RedisSessions
-from recsvc.session import UNSURE, Claimed, Exhausted, Moved
+from recsvc.session import UNSURE, Claimed, Exhausted, Last, Moved
 from recsvc.tracks import pack_tracks
 from tests.support import SET_BITS, claim, command, pool, three_pools
 
@@ -114,7 +114,8 @@ def plans(draws: st.DrawFn) -> Plan:
     reported=tracks_of,
     form=st.sampled_from([SHORT, LONG, WITHOUT_BITMAP]),
     user=st.integers(0, 2**63 - 1),
-    guess=st.sampled_from([None, CONTEXTUAL, PERSONAL, UNSURE]),
+    guess=st.just(UNSURE)
+    | st.builds(Last, st.sampled_from([None, CONTEXTUAL, PERSONAL]), st.booleans()),
 )
 async def test_redis_settles_as_the_policy_does(
     client: Client,
@@ -126,7 +127,7 @@ async def test_redis_settles_as_the_policy_does(
     reported: int,
     form: str,
     user: int,
-    guess: str | None,
+    guess: Last,
 ) -> None:
     sessions.guesses = Guesses()
     await sessions.erase(user)
@@ -263,7 +264,7 @@ async def test_only_what_is_asked_next_is_sent_when_it_is_known_who_answered_las
 ) -> None:
     sessions.caller = sent = Counting(sessions.caller)
     await remember(client, keys, 1, [], form=SHORT, last=PERSONAL)
-    for guess in (PERSONAL, UNSURE):
+    for guess in (Last(PERSONAL), UNSURE):
         outcome = await sessions.claim(claim(wide_pools()), guess)
         assert isinstance(outcome, Claimed)
         assert outcome.recommender == PERSONAL
@@ -275,22 +276,44 @@ async def test_a_wrong_guess_costs_one_round_trip_and_then_no_others_are_made_fo
 ) -> None:
     sessions.caller = sent = Counting(sessions.caller)
     await remember(client, keys, 1, [], form=SHORT, last=PERSONAL)
-    outcome = await sessions.claim(claim(wide_pools()), CONTEXTUAL)
+    outcome = await sessions.claim(claim(wide_pools()), Last(CONTEXTUAL))
     assert isinstance(outcome, Claimed)
     assert (outcome.recommender, outcome.fallback) == (PERSONAL, False)
     assert sent.pools == [1, 3]
     for _ in range(100):
-        await sessions.claim(claim(wide_pools(), user=2), PERSONAL)
-    await sessions.claim(claim(wide_pools(), user=3), None)
+        await sessions.claim(claim(wide_pools(), user=2), Last(PERSONAL))
+    await sessions.claim(claim(wide_pools(), user=3), Last(None))
     assert sent.pools[2:] == [2] * 100 + [1]
 
 
 async def test_where_the_first_has_nothing_the_next_is_sent_along(sessions: RedisSessions) -> None:
     sessions.caller = sent = Counting(sessions.caller)
-    outcome = await sessions.claim(claim(wide_pools(empty=CONTEXTUAL)), None)
+    outcome = await sessions.claim(claim(wide_pools(empty=CONTEXTUAL)), Last(None))
     assert isinstance(outcome, Claimed)
     assert (outcome.recommender, outcome.fallback) == (PERSONAL, True)
     assert sent.pools == [1]  # one of the two is empty
+
+
+async def test_a_personal_list_that_is_spent_is_only_named_until_there_is_another_table(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    sessions.caller = sent = Counting(sessions.caller)
+    await remember(client, keys, 1, list(range(2000, 2070)), form=LONG, last=PERSONAL)
+
+    async def answer(version: str, last: Last) -> Last:
+        outcome = await sessions.claim(replace(claim(wide_pools()), table_version=version), last)
+        assert isinstance(outcome, Claimed)
+        assert (outcome.recommender, outcome.fallback) == (CONTEXTUAL, True)
+        await client.hset(keys.session(1), "state", state)
+        return Last(PERSONAL, outcome.spent)
+
+    state = bytes(await client.hget(keys.session(1), "state") or b"")
+    last = await answer("v1", UNSURE)
+    assert (last, sent.pools) == (Last(PERSONAL, spent=True), [2])
+    last = await answer("v1", last)
+    assert (last, sent.pools) == (Last(PERSONAL, spent=True), [2, 1])
+    await answer("v2", last)
+    assert sent.pools == [2, 1, 1, 3]
 
 
 async def test_a_session_that_cannot_be_read_is_begun_anew(

@@ -22,6 +22,7 @@ from recsvc.session import (
     Claimed,
     Exhausted,
     Finished,
+    Last,
     Moved,
     Recalled,
     Receipt,
@@ -49,11 +50,11 @@ class Store(Sessions, Protocol):
     A wrong guess changes no answer, but to be right saves time.
     """
 
-    async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
+    async def claim(self, claim: Claim, last: Last = UNSURE) -> Claimed | Exhausted | Moved:
         """Settle a plan, record the answer and its event, all in one step."""
 
     def claim_all(
-        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+        self, claims: Sequence[Claim], lasts: Sequence[Last] = ()
     ) -> Awaitable[Sequence[Claimed | Exhausted | Moved]]:
         """Claim for the listeners of one bundle."""
 
@@ -222,7 +223,7 @@ class GuardedSessions(Outages):
 
     # --- how it is asked ------------------------------------------------------------------------
 
-    def _last(self, place: Place) -> str | None:
+    def _last(self, place: Place) -> Last:
         """Say who answered last, as far as is remembered."""
         return self.memory.last(place) if self.memory.answers(place) else UNSURE
 
@@ -236,7 +237,7 @@ class GuardedSessions(Outages):
             now,
             report.track,
             claimed.track,
-            claimed.recommender,
+            Last(claimed.recommender, claimed.spent),
             new=claimed.entry != "" and claimed.position == 0,
         )
 

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from recsvc.session import Last
+
 __all__ = ["Memory", "Place"]
 
 _log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ _SET = _FILTERS_AT + _WAYS * _FILTER
 _MOST = 0xFFFF
 _WORD = (1 << 64) - 1
 _NO_FILE = -1
+_NOBODY = Last(None)
 
 Place = tuple[int, int]
 """Where a listener is: the offset of the set, and which of its four places."""
@@ -54,8 +57,9 @@ class Memory:
     ) -> None:
         self.sets = max(listeners // _WAYS, 1)
         self.ttl = ttl
-        self._codes = {name: code for code, name in enumerate(names, 1)}
-        self._names = (None, *names)
+        known = [Last(name, spent) for spent in (False, True) for name in (None, *names)]
+        self._lasts = tuple(known)
+        self._codes = {last: code for code, last in enumerate(known)}
         self._file = _NO_FILE if directory is None else _open(directory, self.sets)
         self._map = mmap.mmap(self._file, self.sets * _SET, flags=_FLAGS)
 
@@ -85,7 +89,7 @@ class Memory:
         return bool(_USERS.unpack_from(self._map, base)[way] == user + 1)
 
     def note(
-        self, place: Place, now: float, reported: int, served: int, recommender: str, *, new: bool
+        self, place: Place, now: float, reported: int, served: int, last: Last, *, new: bool
     ) -> None:
         """Remember that a track was reported and one was served; `new` begins a session."""
         base, way = place
@@ -100,7 +104,7 @@ class Memory:
             memory[start + (bits >> 34 & 255)] |= 1 << (bits >> 31 & 7)
         _TIME.pack_into(memory, base + _TIMES_AT + 4 * way, int(now))
         self._add(base + _HEARD_AT + 2 * way, 1)
-        memory[base + _LAST_AT + way] = self._codes.get(recommender, 0)
+        memory[base + _LAST_AT + way] = self._codes.get(last, 0)
 
     def forget(self, place: Place) -> None:
         """Forget what was heard: the session has ended. What is pending stays so."""
@@ -126,10 +130,10 @@ class Memory:
         """Return how many answers of the session are remembered."""
         return self._count(place[0] + _HEARD_AT + 2 * place[1])
 
-    def last(self, place: Place) -> str | None:
-        """Return the recommender that answered last, None when that is not known."""
+    def last(self, place: Place) -> Last:
+        """Return who answered last, None when that is not known."""
         code = self._map[place[0] + _LAST_AT + place[1]]
-        return self._names[code] if code < len(self._names) else None
+        return self._lasts[code] if code < len(self._lasts) else _NOBODY
 
     def pending(self, place: Place) -> int:
         """Return how many answers the session store has yet to learn of."""

@@ -15,7 +15,7 @@ from recsvc.outage.memory import Memory, Place
 from recsvc.outage.record import Record, pack
 from recsvc.policy import OLDEST, Decision, Plan, settle
 from recsvc.recommenders.catalogue import plan_among, plan_sample
-from recsvc.session import idempotency_field
+from recsvc.session import Last, idempotency_field
 
 __all__ = ["Outlet", "Standby"]
 
@@ -111,9 +111,8 @@ class Standby:
         place, now = self._place(call)
         with self.memory.turn(place):
             decision = self._decide(call, plan, rng, place)
-            self.memory.note(
-                place, now, call.report.track, decision.track, decision.recommender, new=False
-            )
+            last = Last(decision.recommender, self.memory.last(place).spent)
+            self.memory.note(place, now, call.report.track, decision.track, last, new=False)
             record = Record(
                 event(call, "next", now),
                 _known(call),
@@ -137,7 +136,7 @@ class Standby:
             return [track == report.track or memory.heard(place, track) for track in tracks]
 
         gone = min(memory.answers(place) + _known(call), size)
-        decision = settle(plan, memory.last(place), heard, gone)
+        decision = settle(plan, memory.last(place).recommender, heard, gone)
         if decision is None and (sample := plan_sample(source, gone, rng)) is not None:
             decision = settle(sample, None, heard, gone)
         if decision is None and size <= _LISTED:

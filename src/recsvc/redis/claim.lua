@@ -14,16 +14,18 @@
 -- and that track (int64 each). `sent` are the numbers of the pools that are sent (bytes), as the
 -- routes `contextual`, `personal` and `otherwise` have them. `draws` has of each its pick (int32; of
 -- a sample its population), how many candidates there are (int32) and its spare (double;
--- MEMORYLESS: heard tracks stay in it; SAMPLE: it is one).
+-- MEMORYLESS: heard tracks stay in it; SAMPLE: it is one). The pick of a personal pool that is
+-- thought to be spent, and comes without its candidates, is ONLY_NAMED.
 -- Returns of each claim
---         {'claimed', track, recommender, propensity, position, session, fallback, stream entry},
+--         {'claimed', track, recommender, propensity, position, session, fallback, stream entry,
+--         1 if the personal pool is spent, else 0},
 --         {'again', stored answer}, {'moved'}, {'late', this server's time in ms},
 --         {'more'} when a pool is asked that was not sent,
 --         {'failed'} for an error among several claims, or
 --         {'exhausted', position, distinct tracks heard of the catalogue (-1: unknown)}.
 
 local LIMITS, SCALARS, POOL = 4, 18, 2
-local MEMORYLESS, SAMPLE = -1, -2
+local MEMORYLESS, SAMPLE, ONLY_NAMED = -1, -2, -2
 local FEW = 12 -- weights that are sooner looked up one by one than unpacked with all others
 local ttl, events_max, idem_ttl, own_keys = unpack(ARGV, 1, LIMITS)
 own_keys = tonumber(own_keys)
@@ -161,6 +163,8 @@ local function claim(first_key, first)
     if spare == SAMPLE then
       local gone = heard_of_catalogue(counted == version, heard, order, outside, known, reported)
       index, propensity = settle_sample(candidates, pick, gone, heard, order, reported)
+    elseif pick == ONLY_NAMED then
+      if not spent then return {'more'} end
     elseif pick >= 0 and not (spent and recommender == 'personal') then
       local gone = spare == MEMORYLESS and {}
         or heard_among(candidates, count, heard, bitmap, order, reported)
@@ -205,7 +209,8 @@ local function claim(first_key, first)
       {served, recommender, propensity, position, id, fallback, answer}, ' '))
     call('PEXPIRE', idem, idem_ttl)
   end
-  return {'claimed', served, recommender, propensity, position, id, fallback, entry}
+  return {'claimed', served, recommender, propensity, position, id, fallback, entry,
+    (spent or spent_now) and 1 or 0}
 end
 
 local replies, first = {}, LIMITS + 1

@@ -26,9 +26,11 @@ _DRAW = struct.Struct("<iid").pack
 _MOST_FORMS = 1024
 _MEMORYLESS = -1.0  # the spare of a pool that keeps heard tracks
 _SAMPLE = -2.0  # the spare of a sample
+_ONLY_NAMED = struct.pack("<iid", -2, 0, 0.0)  # the draw of a personal list that is not sent
 _CALL = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%d\r\n"
 # what ends the evidence, then numbers, track, time, fresh, event, draws
 _USUAL = b"\r\n$25\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+_SPENT = words(PERSONAL, b"")
 _NONE, _NOTHING = words(b"", b"", b""), words(b"", b"", b"", b"")
 
 
@@ -53,8 +55,9 @@ class ClaimWriter:
     ) -> bytes:
         """Write claims of different listeners of one partition.
 
-        `sent` are of each claim the pools of its plan to send; `window` is that of idempotency
-        keys, None where no claim has one; `ahead_ms` what the server's clock is ahead of ours.
+        `sent` are of each claim the pools of its plan to send, `~number` for one to be named only;
+        `window` is that of idempotency keys, None where no claim has one; `ahead_ms` what the
+        server's clock is ahead of ours.
         """
         each = _KEYS if window is None else _KEYS_WITH_IDEMPOTENCY
         pieces, pools = [b""], 0
@@ -98,6 +101,10 @@ def _write_claim(claim: Claim, sent: tuple[int, ...], ahead_ms: int, to: list[by
     to += shared, _rare_words(claim), claim.evidence, b""
     usual, draws = len(to) - 1, b""
     for number in sent:
+        if number < 0:
+            draws += _ONLY_NAMED
+            to.append(_SPENT)
+            continue
         pool = plan.pools[number]
         if isinstance(pool, Pool):
             candidates = pool.candidates
@@ -130,7 +137,8 @@ def _shared_words(
 ) -> bytes:
     """Write what many claims have in common."""
     asked = [bytes(routes.after(last)) for last in (CONTEXTUAL, PERSONAL, None)]
-    return words(bytes(sent), policy, table_version, int(late), *asked)
+    numbers = bytes(number if number >= 0 else ~number for number in sent)
+    return words(numbers, policy, table_version, int(late), *asked)
 
 
 @lru_cache(maxsize=1024)
@@ -159,7 +167,7 @@ def _rare_words(claim: Claim) -> bytes:
 def outcome(reply: list[Any], claim: Claim) -> Claimed | Exhausted | Moved:
     """Read a reply of the script."""
     if reply[0] == b"claimed":
-        _, track, recommender, propensity, position, session, fallback, entry = reply
+        _, track, recommender, propensity, position, session, fallback, entry, spent = reply
         return Claimed(
             int(track),
             recommender.decode(),
@@ -171,6 +179,7 @@ def outcome(reply: list[Any], claim: Claim) -> Claimed | Exhausted | Moved:
             claim.table_version,
             claim.report.request_id,
             entry.decode(),
+            spent=spent == 1,
         )
     match reply:
         case [b"again", stored]:

@@ -5,28 +5,34 @@ each, and one less after each right one. So a worker that shares its listeners w
 other machines, and is often wrong, hardly guesses.
 """
 
-from recsvc.policy import Plan, Pool
-from recsvc.session import UNSURE
+from recsvc.policy import PERSONAL, Plan, Pool
+from recsvc.session import UNSURE, Last
 
 __all__ = ["Guesses", "likely_pools"]
 
 _LEAST, _MOST = 100, 10_000
 
 
-def likely_pools(plan: Plan, last: str | None) -> tuple[int, ...]:
+def likely_pools(plan: Plan, last: Last) -> tuple[int, ...]:
     """Return the pools of a plan that are worth sending when `last` is thought to have been last.
 
     That is as a rule the one that is asked first: to make a list of candidates and to send it
-    costs a tenth of an answer. One that is empty is sent with the next in turn.
+    costs a tenth of an answer. One that is empty is sent with the next in turn, and so is a
+    personal one that is thought to be spent, of which only the name is: `~number` stands for it.
     """
-    if last == UNSURE:
+    if last is UNSURE:
         return plan.routes.first
-    route = plan.routes.after(last)
-    for count, number in enumerate(route, 1):
+    route = plan.routes.after(last.recommender)
+    sent: list[int] = []
+    for number in route:
         pool = plan.pools[number]
+        if last.spent and pool.recommender == PERSONAL:
+            sent.append(~number)
+            continue
+        sent.append(number)
         if not isinstance(pool, Pool) or len(pool.candidates):
-            return route[:count]
-    return route
+            break
+    return tuple(sent)
 
 
 class Guesses:
@@ -36,7 +42,7 @@ class Guesses:
         self._doubt = 0  # claims that are yet to be made without a guess
         self._next = _LEAST
 
-    def pools(self, plan: Plan, last: str | None) -> tuple[int, ...]:
+    def pools(self, plan: Plan, last: Last) -> tuple[int, ...]:
         """Return the pools to send for the next claim."""
         if self._doubt:
             self._doubt -= 1

@@ -5,10 +5,10 @@
 -- when they were last heard, and a bitmap, both beside the hash, which then has no such field.
 --
 -- In the bitmap a track has the bit of its id, counted from OWN on; ids from LARGE on share the
--- first SHARED of these bits with the small ones. Bit 0 tells that the bitmap is whole: one that
--- was lost and begun anew has not got it. Bit 1 tells that there are large ids. In a whole bitmap
--- without any a bit says it all; otherwise the sorted set is asked for those that have a bit, or
--- for all of them.
+-- first SHARED of these bits with the small ones. WHOLE tells that no track is missing: one that
+-- was lost and begun anew has not got that bit. WITH_LARGE tells that there are large ids. In a
+-- whole bitmap without any a bit says it all; otherwise the sorted set is asked for those that
+-- have one, or for all.
 
 -- Found once, and not for each track of a session.
 local byte, find, sub, fmod, max = string.byte, string.find, string.sub, math.fmod, math.max
@@ -16,8 +16,7 @@ local byte, find, sub, fmod, max = string.byte, string.find, string.sub, math.fm
 local SHORT = 128 -- as many strings as a sorted set may have in a listpack, which is searched
 local LARGE = 2 ^ 18 -- of 32 KiB, which a bitmap then takes at most
 local SHARED = 65521 -- a prime, so ids made of fields are spread over all of them
-local OWN = 2
-local MASKS = {[0] = 128, 64, 32, 16, 8, 4, 2, 1} -- the first bit is the highest of its byte
+local WHOLE, WITH_LARGE, OWN = 0, 1, 2 -- bits; the first of a byte is its highest
 
 -- Returns which of the ids in `packed` is `id`, from 0 on; nil for none.
 local function index_in(packed, id)
@@ -75,26 +74,27 @@ end
 local function set_bits(bitmap, tracks, whole)
   local places, _, shared = places_of(tracks, #tracks / 8)
   for i = 1, #places do redis.call('SETBIT', bitmap, places[i] + OWN, 1) end
-  if shared then redis.call('SETBIT', bitmap, 1, 1) end
-  if whole then redis.call('SETBIT', bitmap, 0, 1) end
+  if shared then redis.call('SETBIT', bitmap, WITH_LARGE, 1) end
+  if whole then redis.call('SETBIT', bitmap, WHOLE, 1) end
 end
 
 -- Returns the indices, from 0 on, of those tracks of a list that a long session has heard.
 local function heard_in_long(bitmap, order, tracks, count)
   local places, last, shared = places_of(tracks, count)
   local bytes = redis.call('GETRANGE', bitmap, 0, math.floor((last + OWN) / 8))
-  local head, found, n = byte(bytes) or 0, {}, 0
-  local whole = head >= MASKS[0]
+  local masks, head = {[0] = 128, 64, 32, 16, 8, 4, 2, 1}, byte(bytes) or 0
+  local whole, found, n = head >= masks[WHOLE], {}, 0
   for i = 1, count do
     local bit = places[i] + OWN
     local at = bit % 8
-    local mask, part = MASKS[at], byte(bytes, (bit - at) / 8 + 1) or 0
+    local mask, part = masks[at], byte(bytes, (bit - at) / 8 + 1) or 0
     if part % (2 * mask) >= mask or not whole then
       n = n + 1
       found[n] = i - 1
     end
   end
-  if n == 0 or whole and not shared and head % MASKS[0] < MASKS[1] then return found end
+  shared = shared or head % masks[WHOLE] >= masks[WITH_LARGE]
+  if n == 0 or whole and not shared then return found end
 
   local ids, sure = {}, {}
   for i = 1, n do ids[i] = sub(tracks, 8 * found[i] + 1, 8 * found[i] + 8) end

@@ -21,6 +21,7 @@ from recsvc.session import (
     Claimed,
     Exhausted,
     Finished,
+    Last,
     Moved,
     Recalled,
     Receipt,
@@ -61,7 +62,7 @@ class RedisSessions:
         self.guesses = Guesses()
         self.ahead_ms = 0  # by how much the server's clock is ahead of ours
 
-    async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
+    async def claim(self, claim: Claim, last: Last = UNSURE) -> Claimed | Exhausted | Moved:
         """Settle a plan, record the answer and its event, all in one step.
 
         When it is known who answered last, only the candidates that are asked for next are sent.
@@ -85,7 +86,7 @@ class RedisSessions:
         ]
 
     def claim_all(
-        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+        self, claims: Sequence[Claim], lasts: Sequence[Last] = ()
     ) -> Awaitable[list[Claimed | Exhausted | Moved]]:
         """Claim for the listeners of one bundle, each in one step, all in one round trip.
 

@@ -23,6 +23,7 @@ from recsvc.session import (
     Claimed,
     Exhausted,
     Finished,
+    Last,
     Moved,
     Recalled,
     Receipt,
@@ -41,7 +42,7 @@ class Store:
     asked: int = 0
     position: int = 0
     written: list[int] = field(default_factory=list)
-    lasts: list[str | None] = field(default_factory=list)
+    lasts: list[Last] = field(default_factory=list)
     held: asyncio.Event | None = None
     reply: asyncio.Future[None] | None = None
 
@@ -54,7 +55,7 @@ class Store:
         if self.fault is not None:
             raise self.fault
 
-    async def claim(self, claim: Claim, last: str | None = UNSURE) -> Claimed | Exhausted | Moved:
+    async def claim(self, claim: Claim, last: Last = UNSURE) -> Claimed | Exhausted | Moved:
         self.lasts.append(last)
         await self._reach()
         self.position += 1
@@ -67,7 +68,7 @@ class Store:
         return [list(range(start, min(start + 3, len(users)))) for start in range(0, len(users), 3)]
 
     async def claim_all(
-        self, claims: Sequence[Claim], lasts: Sequence[str | None] = ()
+        self, claims: Sequence[Claim], lasts: Sequence[Last] = ()
     ) -> list[Claimed | Exhausted | Moved]:
         return [await self.claim(*each) for each in zip(claims, lasts, strict=True)]
 
@@ -184,7 +185,7 @@ async def test_an_answer_is_journalled_and_remembered(guard: Guard) -> None:
     assert record.field.startswith("next:")
     place = guard.memory.place(7, _CLOCK)
     assert [guard.memory.heard(place, track) for track in (5, 101, 102)] == [True, True, False]
-    assert guard.memory.last(place) == "contextual"
+    assert guard.memory.last(place) == Last("contextual")
 
 
 async def test_the_end_of_a_session_is_journalled_and_forgotten(guard: Guard) -> None:
@@ -243,7 +244,7 @@ async def test_it_says_who_answered_last_where_it_remembers(guard: Guard) -> Non
     await guard.sessions.claim_all([claim(three_pools(), user=user) for user in (1, 2)])
     await guard.sessions.finish(claim(three_pools(), user=1).report, {"user": 1})
     await guard.sessions.claim(claim(three_pools(), user=1))
-    assert guard.store.lasts == [UNSURE, CONTEXTUAL, CONTEXTUAL, UNSURE, UNSURE]
+    assert guard.store.lasts == [UNSURE, Last(CONTEXTUAL), Last(CONTEXTUAL), UNSURE, UNSURE]
 
 
 async def test_a_call_that_runs_out_of_time_is_a_failure(guard: Guard) -> None:
@@ -325,7 +326,7 @@ async def test_what_is_claimed_together_is_journalled_and_remembered_each(guard:
     for user, track in ((1, 101), (2, 102), (3, 103)):
         place = guard.memory.place(user, _CLOCK)
         assert guard.memory.heard(place, track)
-        assert guard.memory.last(place) == "contextual"
+        assert guard.memory.last(place) == Last("contextual")
 
 
 async def test_who_must_wait_does_not_hold_up_those_claimed_together(guard: Guard) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsvc.outage.memory import Memory
+from recsvc.session import Last
 
 NAMES = ("contextual", "personal")
 
@@ -23,7 +24,7 @@ def memory(directory: Path | None = None, listeners: int = 64) -> Memory:
 def hear(kept: Memory, user: int, *tracks: int, now: float = 1000.0) -> None:
     place = kept.place(user, now)
     for track in tracks:
-        kept.note(place, now, track, track, "contextual", new=False)
+        kept.note(place, now, track, track, Last("contextual"), new=False)
 
 
 @given(st.lists(st.integers(0, 2**63 - 1), max_size=300), st.integers(0, 2**63 - 1))
@@ -52,11 +53,11 @@ def test_a_session_ends_by_a_new_one_by_request_and_by_idleness() -> None:
     kept = memory()
     hear(kept, 1, 10, 11)
     place = kept.place(1, 1000.0)
-    kept.note(place, 1000.0, 12, 13, "personal", new=True)
+    kept.note(place, 1000.0, 12, 13, Last("personal", spent=True), new=True)
     assert [kept.heard(place, t) for t in (10, 12, 13)] == [False, True, True]
-    assert (kept.answers(place), kept.last(place)) == (1, "personal")
+    assert (kept.answers(place), kept.last(place)) == (1, Last("personal", True))
     kept.forget(place)
-    assert (kept.heard(place, 12), kept.answers(place), kept.last(place)) == (False, 0, None)
+    assert (kept.heard(place, 12), kept.answers(place), kept.last(place)) == (False, 0, Last(None))
     hear(kept, 1, 14)
     assert kept.heard(kept.place(1, 1059.0), 14)
     assert not kept.heard(kept.place(1, 1062.0), 14)
@@ -94,8 +95,8 @@ def test_what_is_pending_is_counted_and_dated() -> None:
 def test_other_names_are_not_remembered(tmp_path: Path) -> None:
     kept = memory(tmp_path)
     place = kept.place(1, 1000.0)
-    kept.note(place, 1000.0, 1, 2, "popular", new=True)
-    assert kept.last(place) is None
+    kept.note(place, 1000.0, 1, 2, Last("popular"), new=True)
+    assert kept.last(place) == Last(None)
 
 
 def test_a_restart_forgets_nothing_and_damage_does_no_harm(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_a_restart_forgets_nothing_and_damage_does_no_harm(tmp_path: Path) -> No
     damaged = memory(tmp_path)
     for user in range(200):
         place = damaged.place(user, 1000.0)
-        assert damaged.last(place) in (None, *NAMES)
+        assert damaged.last(place).recommender in (None, *NAMES)
         hear(damaged, user, 10)
         assert damaged.heard(place, 10)
 
@@ -134,6 +135,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from recsvc.outage.memory import Memory
+from recsvc.session import Last
 kept = Memory(Path(sys.argv[1]), listeners=64, ttl=60, names=("contextual", "personal"))
 print("ready", flush=True)
 sys.stdin.readline()
