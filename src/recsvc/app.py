@@ -49,6 +49,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with AsyncExitStack() as stack:
             guard = Guard(limits(settings), metrics.turned_away)
             run_beside(guard.run(), "guard", stack)
+            if settings.docs_open:
+                app.openapi()  # it keeps it; when first asked for it would hold all answers up
             app.context = await _start(settings, metrics, app.state.keyring, stack)
             run_beside(metrics.pool(shared_directory()).run(), "figures", stack)
             stack.enter_context(rarely_collecting())

@@ -218,7 +218,7 @@ async def test_a_damaged_file_is_fetched_again(
     workers = [watch(tables, tmp_path) for _ in range(3)]
     await asyncio.gather(*(worker.start() for worker in workers))
     assert {worker.source.version for worker in workers} == {manifest.version}
-    assert "fetching again" in caplog.text
+    assert "of no use" in caplog.text
     assert file.read_bytes() == data
 
 
@@ -237,6 +237,24 @@ async def test_a_start_with_a_disk_that_takes_nothing_serves_once_it_does(
     in_the_way.unlink()
     async with running(watching):
         await until(lambda: watching.source.version == manifest.version)
+
+
+async def test_a_start_with_a_file_that_cannot_be_read_serves_once_it_is_gone(
+    tables: PublishedTables, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest, data = made(40)
+    await tables.publish(manifest, data)
+    await watch(tables, tmp_path).start()  # which notes that this one was in use
+    file = tmp_path / f"{manifest.version}.safetensors"
+    file.unlink()
+    file.mkdir()
+    watching = watch(tables, tmp_path)
+    await watching.start()
+    assert len(watching.source.table) == 0
+    assert "of no use" in caplog.text
+    file.rmdir()
+    await watching.refresh()
+    assert watching.source.version == manifest.version
 
 
 async def test_two_workers_share_one_file(tables: PublishedTables, tmp_path: Path) -> None:

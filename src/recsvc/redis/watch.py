@@ -182,8 +182,8 @@ class TableWatch:
     async def _open_or_none(self, manifest: Manifest) -> Table | None:
         try:
             return await asyncio.to_thread(self.cache.open, manifest)
-        except ArtifactError as error:
-            _log.warning("fetching again: %s", error)
+        except (ArtifactError, OSError) as error:  # it is damaged, or may not be read
+            _log.warning("the table on disk is of no use: %s", error)
             return None
 
     async def _start_from_disk(self) -> None:
