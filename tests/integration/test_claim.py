@@ -406,7 +406,7 @@ async def test_small_ids_have_bits_of_their_own_and_nothing_else_is_asked(
     await sessions.claim(claim(three_pools(), track=2))  # 10 is the answer
     assert await bits(client, keys) == {0, 2, 4, 8, 12, 62, LARGE + 2}
     await client.unlink(keys.order(1))
-    assert await share_of_the_last(sessions, 0, 6, LARGE, 59, 61) == 0.5
+    assert await share_of_the_last(sessions, 0, 2, 6, LARGE, 59, 61) == 0.5
 
 
 async def test_large_ids_share_bits_and_are_told_apart(

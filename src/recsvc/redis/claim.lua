@@ -35,6 +35,13 @@ local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 -- These are not inside of `claim`: to make them anew for each claim takes a microsecond.
 
+local function contains(list, value)
+  for i = 1, #list do
+    if list[i] == value then return true end
+  end
+  return false
+end
+
 -- Returns the indices, from 0 on, of those among some candidates that have been heard.
 local function heard_among(candidates, count, heard, bitmap, order, reported)
   local gone, tracks, sieve = {}, sub(candidates, 1, 8 * count), 16 * count + 9
@@ -59,7 +66,7 @@ local function heard_among(candidates, count, heard, bitmap, order, reported)
   local low, high = byte(reported, 1, 2)
   if not sifted or byte(candidates, sieve + 2 * low + high % 2) == 1 then
     local at = index_in(tracks, reported)
-    if at and not has_heard(heard, order, reported) then gone[#gone + 1] = at end
+    if at and not contains(gone, at) then gone[#gone + 1] = at end
   end
   return gone
 end

@@ -11,8 +11,8 @@ local user, events_max = ARGV[1], ARGV[2]
 
 local short = redis.call('HGET', session, 'heard')
 local heard = short and #short / 8 or redis.call('ZCARD', order)
-redis.call('DEL', bitmap, order, idem, idem_before)
-local found = redis.call('DEL', session)
+redis.call('UNLINK', bitmap, order, idem, idem_before)
+local found = redis.call('UNLINK', session)
 
 local clock = redis.call('TIME')
 local now = string.format('%d', clock[1] * 1000 + math.floor(clock[2] / 1000))

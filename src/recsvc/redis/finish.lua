@@ -29,5 +29,5 @@ local id, _, position = read_session(redis.call('HGET', session, 'state'))
 local entry = redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
   .. ',"session":' .. (id and '"' .. id .. '"' or 'null')
   .. ',"position":' .. (position or '0') .. '}')
-redis.call('DEL', session, bitmap, order)
+redis.call('UNLINK', session, bitmap, order)
 return {entry, id or false, position or false}

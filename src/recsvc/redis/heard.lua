@@ -119,7 +119,7 @@ local function add_heard(heard, session, bitmap, order, position, reported, serv
   for i, id in ipairs(ids) do
     scored[2 * i - 1], scored[2 * i] = 2 * position + 1 - #ids + i, id
   end
-  redis.call('DEL', bitmap, order)
+  redis.call('UNLINK', bitmap, order)
   redis.call('ZADD', order, unpack(scored))
   set_bits(bitmap, heard, true)
   redis.call('HDEL', session, 'heard')

@@ -39,7 +39,7 @@ end
 
 -- As erase.lua does it. What of the listener was written again is before this mark too.
 local function forget(user, keys)
-  redis.call('DEL', unpack(keys))
+  redis.call('UNLINK', unpack(keys))
   redis.call('ZADD', forgotten, string.format('%d', now), user)
   redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', '{"timestamp":'
     .. string.format('%d', now) .. ',"message":"forget","user":' .. user .. '}')
@@ -76,7 +76,7 @@ local function write(r, first_key)
   local ours = not stored or stored == id
 
   if choice == '' then
-    if ours and latest <= at then redis.call('DEL', session, bitmap, order) end
+    if ours and latest <= at then redis.call('UNLINK', session, bitmap, order) end
     add_event(event, (stored or own ~= '') and id, position, '')
     if field ~= '' then redis.call('HSET', idem, field, '') end
   else
