@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from recsvc import packing
 from recsvc.errors import ArtifactError, TableError
@@ -30,6 +30,15 @@ TABLE = "table.safetensors"
 Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+def _with_zone(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("it has no time zone")
+    return text
+
+
+Moment = Annotated[str, AfterValidator(_with_zone)]
+
+
 class Manifest(BaseModel):
     """What describes a table. The version is made from the content, so the same log,
     settings and seed give the same version, on machines of one kind."""
@@ -39,7 +48,7 @@ class Manifest(BaseModel):
     schema_version: int = Field(default=packing.SCHEMA_VERSION, ge=1)
     version: str = Field(pattern=r"^[0-9a-f]{12}$")
     """The first 12 hex digits of the table's SHA-256."""
-    created_at: str
+    created_at: Moment
     """UTC, ISO 8601."""
     bytes: int = Field(ge=0, le=1 << 40)
     chunk_bytes: int = Field(ge=1 << 10, le=1 << 26)

@@ -110,17 +110,38 @@ async def test_no_key_is_left(sessions: RedisSessions, keys: Keys, client: Clien
     assert {key.decode().rpartition(":")[2] for key in left} == {"events", "forgotten"}
 
 
+MADE, MADE_LATER = "2023-11-14T22:13:20+00:00", "2023-11-14T22:13:40+00:00"
+MADE_MS = 1_700_000_000_000
+
+
 async def test_nobody_is_missed_whom_a_server_with_a_slower_clock_marked(
     client: Client, keys: Keys
 ) -> None:
     forgotten = Forgotten(client, keys)
-    await client.zadd(keys.forgotten(0), {"17": 1_700_000_030_000.0})
-    assert await forgotten.refresh()
-    assert not await forgotten.refresh()
-    await client.zadd(keys.forgotten(0), {"18": 1_700_000_000_000.0})
-    assert await forgotten.refresh()
-    assert not await forgotten.refresh()
-    assert forgotten.since("2023-11-14T22:13:20+00:00") == {17, 18}  # those 1.7 billion seconds
+    forgotten.since(MADE)
+    await client.zadd(keys.forgotten(0), {"17": MADE_MS + 30_000})
+    assert await forgotten.refresh() == {17}
+    assert await forgotten.refresh() == set()
+    await client.zadd(keys.forgotten(0), {"18": MADE_MS})
+    assert await forgotten.refresh() == {18}
+    assert await forgotten.refresh() == set()
+    assert {*forgotten.users} == {17, 18}
+
+
+async def test_only_those_are_asked_for_whose_lists_the_table_may_have(
+    client: Client, keys: Keys
+) -> None:
+    marks = {"16": MADE_MS - 1, "17": MADE_MS + 10_000, "18": MADE_MS + 30_000}
+    await client.zadd(keys.forgotten(0), marks)
+    forgotten = Forgotten(client, keys)
+    assert await forgotten.refresh() == set()  # there is no table yet
+    forgotten.since(MADE_LATER)
+    assert await forgotten.refresh() == {18}
+    forgotten.since(MADE)  # a rollback
+    assert await forgotten.refresh() == {17}
+    assert {*forgotten.users} == {17, 18}
+    forgotten.since(MADE_LATER)
+    assert {*forgotten.users} == {18}
 
 
 async def test_what_is_replayed_later_does_not_bring_them_back(

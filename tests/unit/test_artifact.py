@@ -66,6 +66,8 @@ def test_a_damaged_table(written: Path) -> None:
         ('"mse": 0.5', '"mse": 0.4', "sealed"),
         ('"bytes": ', '"bytes": 9999999', "contradict"),
         ('"sha256"', '"sha512"', "not a valid manifest"),
+        ('"created_at": "20', '"created_at": "in 20', "created_at"),
+        ('+00:00"', '"', "no time zone"),
         ("{", "", "not a valid manifest"),
     ],
 )

@@ -144,8 +144,7 @@ async def erase(user: schemas.PathId, ctx: Ctx) -> JSONResponse:
     """
     personal = len(ctx.tables.source.personal(user)) > 0
     receipt = await ctx.service.erase(user)
-    ctx.tables.forgotten.note(user, receipt.at)
-    ctx.tables.withhold()
+    ctx.tables.forget(user, receipt.at)
     found = receipt.session or receipt.listened > 0 or personal
     shown = {"session": receipt.session, "listened": receipt.listened, "at": receipt.at}
     return JSONResponse({"user": user, "found": found, **shown, "personal": personal})

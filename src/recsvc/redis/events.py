@@ -21,13 +21,15 @@ async def read_events(client: Client, keys: Keys) -> AsyncIterator[bytes]:
     so that a log that was read before can drop them. Raises `StoreUnavailableError`.
     """
     for partition in range(keys.partitions):
-        forgotten = await forgotten_since(client, keys, partition)
+        forgotten: dict[int, int] | None = None
         start = "-"
         while True:
             async with store_faults():
                 entries = await client.xrange(keys.events(partition), start, "+", _AT_ONCE)
             if not entries:
                 break
+            if forgotten is None:
+                forgotten = await forgotten_since(client, keys, partition, _ms(entries[0][0]))
             for entry, fields in entries:
                 event = fields[b"event"]
                 if not forgotten or not _is_forgotten(entry, event, forgotten):
@@ -50,4 +52,8 @@ def _is_forgotten(entry: bytes, event: bytes, forgotten: dict[int, int]) -> bool
         if read["timestamp"] == until:
             del forgotten[user]
         return False
-    return int(entry.partition(b"-")[0]) <= until
+    return _ms(entry) <= until
+
+
+def _ms(entry: bytes) -> int:
+    return int(entry.partition(b"-")[0])

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -18,56 +18,70 @@ _log = logging.getLogger(__name__)
 _SKEW_MS = 60_000  # by how much the clock of a server that takes over may be behind
 
 
-async def forgotten_since(
-    client: Client, keys: Keys, partition: int, after: int | None = None
-) -> dict[int, int]:
-    """Return the listeners of a partition who were forgotten, and when (Unix ms).
+async def forgotten_since(client: Client, keys: Keys, partition: int, after: int) -> dict[int, int]:
+    """Return the listeners of a partition who were forgotten after a time, and when (Unix ms).
 
-    Those after a time, or all; raises `StoreUnavailableError`.
+    Raises `StoreUnavailableError`. Who was forgotten stays noted for ever, so `after` is to be
+    as late as it may.
     """
-    start = "-inf" if after is None else after
     async with store_faults():
         found: list[Any] = await client.zrangebyscore(
-            keys.forgotten(partition), start, "+inf", withscores=True
+            keys.forgotten(partition), after, "+inf", withscores=True
         )
     return {int(user): int(at) for user, at in found}
 
 
 class Forgotten:
-    """The forgotten, as this worker knows them. Their personal lists stay in the table, which
-    is never changed, until one is trained without them; so they are held back here.
+    """Those who were forgotten since the table in service was made, as this worker knows them.
+
+    Their personal lists stay in that table, which is never changed; so they are held back here.
     """
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self.client = client
         self.keys = keys
+        self._since: int | None = None  # Unix ms; None before there is a table
         self._when: dict[int, int] = {}
         self._seen: dict[int, int] = {}  # per partition, up to when
 
+    @property
+    def users(self) -> Iterable[int]:
+        """The listeners."""
+        return self._when
+
+    def since(self, created_at: str) -> None:
+        """Take an interest in those forgotten since a table was made (ISO 8601), and no others."""
+        made = int(datetime.fromisoformat(created_at).timestamp() * 1000)
+        if self._since is None or made < self._since:
+            self._seen.clear()  # there may be more of them
+        self._since = made
+        self._when = {user: at for user, at in self._when.items() if at >= made}
+
     def note(self, user: int, at_ms: int) -> None:
-        """Hold a listener back from now on, without waiting for the next look."""
+        """Note a listener from now on, without waiting for the next look."""
         self._when[user] = max(at_ms, self._when.get(user, 0))
 
-    def since(self, created_at: str) -> set[int]:
-        """Return who was forgotten after a table was made (ISO 8601): it still has their lists."""
-        made = int(datetime.fromisoformat(created_at).timestamp() * 1000)
-        return {user for user, at in self._when.items() if at >= made}
-
-    async def refresh(self) -> bool:
-        """Look who is new; tell whether there is anybody. Raises `StoreUnavailableError`."""
-        new = False
+    async def refresh(self) -> set[int]:
+        """Look who is new, and return them. Raises `StoreUnavailableError`."""
+        new: set[int] = set()
+        since = self._since
+        if since is None:
+            return new
         for partition in range(self.keys.partitions):
-            seen = self._seen.get(partition)
-            after = None if seen is None else seen - _SKEW_MS
-            found = await forgotten_since(self.client, self.keys, partition, after)
+            seen = self._seen.get(partition, since)
+            found = await forgotten_since(
+                self.client, self.keys, partition, max(since, seen - _SKEW_MS)
+            )
+            if self._since != since:  # meanwhile another table came: it looks for itself
+                break
             for user, at in found.items():
-                new |= self._when.get(user, 0) < at
+                if self._when.get(user, 0) < at:
+                    new.add(user)
                 self.note(user, at)
-            if found:
-                self._seen[partition] = max(seen or 0, *found.values())
+            self._seen[partition] = max(seen, *found.values(), since)
         return new
 
-    async def run(self, every: float, changed: Callable[[], None]) -> None:
+    async def run(self, every: float, changed: Callable[[set[int]], None]) -> None:
         """Look again and again, `every` so many seconds; cancel to stop."""
         while True:
             await asyncio.sleep(every)
@@ -77,4 +91,4 @@ class Forgotten:
                 _log.debug("who is forgotten is not to be had: %s", error)
             else:
                 if new:
-                    changed()
+                    changed(new)

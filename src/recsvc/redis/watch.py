@@ -7,7 +7,7 @@ Whatever is wrong with a new table, the old one goes on serving.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
@@ -76,6 +76,9 @@ class TableWatch:
 
     async def start(self) -> None:
         """Load what is live, or, when that cannot be had, what was last in use."""
+        manifest = await asyncio.to_thread(self.cache.remembered)
+        if manifest is not None:
+            self.forgotten.since(manifest.created_at)
         try:
             # A server that hangs is found out by a small question: a start must not wait as
             # long as pieces of a table may.
@@ -86,8 +89,8 @@ class TableWatch:
         except (RecsvcError, OSError) as error:  # a timeout too; or the disk is full
             self._complaint = str(error) or f"no answer within {_ANSWER_SECONDS:g} s"
             _log.warning("no table from Redis: %s", self._complaint)
-        if self.loaded.manifest is None:
-            await self._start_from_disk()
+        if self.loaded.manifest is None and manifest is not None:
+            await self._start_from_disk(manifest)
 
     async def refresh(self, *, again: bool = False) -> Loaded:
         """Put the live table into service if it is not; return what is in service.
@@ -112,10 +115,14 @@ class TableWatch:
             self._bad.clear()
             return self.loaded
 
-    def withhold(self) -> None:
-        """Hold back from the table in service what is known of the forgotten."""
-        if self.loaded.manifest is not None:
-            self.source.withhold(self.forgotten.since(self.loaded.manifest.created_at))
+    def forget(self, user: int, at_ms: int) -> None:
+        """Hold back what the table in service knows of a listener, forgotten at that time."""
+        self.forgotten.note(user, at_ms)
+        self.source.withhold([user])
+
+    def withhold(self, users: Iterable[int]) -> None:
+        """Hold back the same of listeners who were forgotten elsewhere."""
+        self.source.withhold(users)
 
     async def run(self) -> None:
         """Watch for ever; cancel to stop."""
@@ -149,6 +156,8 @@ class TableWatch:
         manifest = await self.published.manifest(version)
         table = await self._fetch(manifest)
         keep = {v for v in (live.previous, self.source.version) if v is not None}
+        self.forgotten.since(manifest.created_at)
+        await self.forgotten.refresh()
         await self._swap(table, manifest)
         await asyncio.to_thread(self.cache.remember, manifest, keep)
 
@@ -186,16 +195,16 @@ class TableWatch:
             _log.warning("the table on disk is of no use: %s", error)
             return None
 
-    async def _start_from_disk(self) -> None:
-        manifest = await asyncio.to_thread(self.cache.remembered)
-        table = await self._open_or_none(manifest) if manifest is not None else None
-        if manifest is not None and table is not None:
+    async def _start_from_disk(self, manifest: Manifest) -> None:
+        table = await self._open_or_none(manifest)
+        if table is not None:
+            self.forgotten.since(manifest.created_at)
             await self._swap(table, manifest)
             _log.warning("serving table %s from disk", manifest.version)
 
     async def _swap(self, table: Table, manifest: Manifest) -> None:
         source = await asyncio.to_thread(Source, table, manifest.version)
-        source.withhold(self.forgotten.since(manifest.created_at))
+        source.withhold(self.forgotten.users)
         self.loaded = Loaded(source, manifest, time.time())
         self._swapped(self.loaded)
         _log.info("table %s is in service: %s", manifest.version, manifest.counts)
