@@ -105,8 +105,8 @@ class Answering:
         for attempt, tell in zip(attempts, told, strict=True):
             if isinstance(attempt.outcome, Claimed):
                 answer = _answer(attempt.call, attempt.outcome)
-                self.observer.answered(answer)
                 tell(answer)
+                self.observer.answered(answer)
             else:
                 left.append(self._go_on(attempt, tell, fault, deadline.began))
         if left:
@@ -124,8 +124,8 @@ class Answering:
                 answer = await self._without_store(attempt, error, began)
         else:
             answer = await self._without_store(attempt, fault, began)
-        self.observer.answered(answer)
         tell(answer)
+        self.observer.answered(answer)
 
     async def _without_store(self, attempt: Attempt, error: Exception, began: float) -> Answer:
         return await self.standby.next(

@@ -16,9 +16,9 @@ from recsvc.plainly import plainly
 from recsvc.redis.commands import Client
 from recsvc.redis.connection import connect
 from recsvc.redis.events import read_events
+from recsvc.redis.fetch import TableFetch
 from recsvc.redis.keys import Keys
 from recsvc.redis.tables import PublishedTables
-from recsvc.redis.watch import TableWatch
 from recsvc.settings import Settings, read_settings
 from recsvc.store import redis_url
 from recsvc.table import Table
@@ -81,17 +81,19 @@ async def _publish(directory: Path, *, force: bool) -> None:
 
 async def _live_table(tables: PublishedTables, settings: Settings) -> Table | None:
     """Return the table now live, to compare a new one with; None when there is none."""
-    watch = TableWatch(
-        tables,
-        TableCache(settings.data_dir / "tables"),
-        poll=settings.table_poll,
-        swapped=lambda _: None,
-        refused=lambda *_: None,
-    )
+    cache = TableCache(settings.data_dir / "tables")
     try:
-        return (await watch.refresh()).source.table
-    except RecsvcError:
+        live = await tables.live()
+        if live.version is None:
+            return None
+        manifest = await tables.manifest(live.version)
+        table = await TableFetch(tables, cache).table(manifest)
+    except RecsvcError as error:
+        typer.echo(f"not compared with the live table: {error}", err=True)
         return None
+    keep = set() if live.previous is None else {live.previous}
+    await asyncio.to_thread(cache.remember, manifest, keep)
+    return table
 
 
 async def _rollback() -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from redis import Redis
 
+from recsvc.redis.embedded import embedded_server
+from recsvc.redis.keys import Keys
 from recsvc.table import Table
 from tests.processes import recsvc, serve, serve_by_asgi, write_artifact
 from tests.support import small_table
@@ -207,6 +210,17 @@ def test_a_gate_refuses_unless_forced(directory: Path) -> None:
     forced = recsvc(directory, "publish", "--force", directory / "smaller")
     assert forced.returncode == 0
     assert "published all the same" in forced.stderr
+
+
+def test_a_damaged_live_table_is_replaced_without_being_compared(directory: Path) -> None:
+    live = publish(directory)
+    write_artifact(directory / "smaller", small_table(40))
+    with embedded_server(directory) as url, Redis.from_url(url) as redis:
+        redis.hset(Keys().table(live), "0", b"damaged")
+        done = recsvc(directory, "publish", "--force", directory / "smaller", redis_url=url)
+    assert done.returncode == 0
+    assert "not compared with the live table: " in done.stderr
+    assert "is live" in done.stdout
 
 
 def test_redis_away_at_the_start_and_back(directory: Path) -> None:

@@ -116,8 +116,8 @@ class _Caller:
 
     def _send(self, status: int, headers: Headers, content: bytes) -> None:
         self._waits = False
-        self._context.metrics.responded(_NEXT, status, self._started)
         self._exchange.respond(status, headers, content)
+        self._context.metrics.responded(_NEXT, status, self._started)  # nobody waits for that
 
 
 async def _respond(

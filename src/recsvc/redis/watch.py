@@ -16,6 +16,7 @@ from recsvc.artifact import Manifest
 from recsvc.cache import TableCache
 from recsvc.errors import ArtifactError, NotPublishedError, RecsvcError
 from recsvc.recommenders.source import Source
+from recsvc.redis.fetch import TableFetch
 from recsvc.redis.forgotten import Forgotten
 from recsvc.redis.tables import Live, PublishedTables
 from recsvc.table import Table, empty
@@ -60,6 +61,7 @@ class TableWatch:
         self.published = published
         self.forgotten = forgotten or Forgotten(published.client, published.keys)
         self.cache = cache
+        self.fetch = TableFetch(published, cache)
         self.poll = poll
         self.loaded = Loaded(Source(empty(), "none"), None, time.time())
         self._swapped = swapped
@@ -154,49 +156,15 @@ class TableWatch:
 
     async def _adopt(self, version: str, live: Live) -> None:
         manifest = await self.published.manifest(version)
-        table = await self._fetch(manifest)
+        table = await self.fetch.table(manifest)
         keep = {v for v in (live.previous, self.source.version) if v is not None}
         self.forgotten.since(manifest.created_at)
         await self.forgotten.refresh()
         await self._swap(table, manifest)
         await asyncio.to_thread(self.cache.remember, manifest, keep)
 
-    async def _fetch(self, manifest: Manifest) -> Table:
-        """Return a table from the disk; one that is not there is put there before."""
-        before = await asyncio.to_thread(self.cache.stamp, manifest)
-        table = await self._open_or_none(manifest)
-        if table is not None:
-            return table
-        lock = await asyncio.to_thread(self.cache.lock)
-        try:
-            # Unless another worker has done it meanwhile.
-            if await asyncio.to_thread(self.cache.stamp, manifest) == before:
-                await self._download(manifest)
-        finally:
-            lock.close()
-        table = await asyncio.to_thread(self.cache.open, manifest)
-        if table is None:
-            raise ArtifactError(f"table {manifest.version} vanished from the cache")
-        return table
-
-    async def _download(self, manifest: Manifest) -> None:
-        draft = await asyncio.to_thread(self.cache.draft, manifest)
-        try:
-            async for chunk in self.published.chunks(manifest):
-                await asyncio.to_thread(draft.write, chunk)
-            await asyncio.to_thread(draft.finish)
-        finally:
-            await asyncio.to_thread(draft.close)
-
-    async def _open_or_none(self, manifest: Manifest) -> Table | None:
-        try:
-            return await asyncio.to_thread(self.cache.open, manifest)
-        except (ArtifactError, OSError) as error:  # it is damaged, or may not be read
-            _log.warning("the table on disk is of no use: %s", error)
-            return None
-
     async def _start_from_disk(self, manifest: Manifest) -> None:
-        table = await self._open_or_none(manifest)
+        table = await self.fetch.from_disk(manifest)
         if table is not None:
             self.forgotten.since(manifest.created_at)
             await self._swap(table, manifest)
