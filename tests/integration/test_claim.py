@@ -385,6 +385,35 @@ async def test_a_session_that_grows_long_goes_on_as_it_was(
     assert await sessions.listened(1) == [*expected[1:], expected[0], 10]
 
 
+@pytest.mark.parametrize("seed", range(4))
+async def test_ids_of_all_sizes_from_the_first_track_to_a_long_session(
+    sessions: RedisSessions, seed: int
+) -> None:
+    rng = Random(seed)
+    small = range(0, 400, 2)
+    sharing = (place + 65_521 * n for place in (6, 7, 8) for n in range(1, 40))
+    catalogue = [*small, *sharing, *(2**63 - 1 - 65_521 * n for n in range(40))]
+    heard: list[int] = []
+    for _ in range(120):
+        # A player reports what it was served, now and then what it heard before, or another track.
+        reported = rng.choice([heard[-1:] or catalogue, heard or catalogue, catalogue])
+        track = rng.choice(reported)
+        heard = [t for t in heard if t != track] + [track]
+        offered = dict.fromkeys(rng.sample(catalogue, 60), 1.0)
+        unheard = [t for t in offered if t not in heard]
+        if not unheard:
+            continue
+        plan = Plan((pool(CONTEXTUAL, offered, pick=rng.randrange(60)),), Routes({None: (0,)}))
+        outcome = await sessions.claim(claim(plan, track=track))
+        assert isinstance(outcome, Claimed)
+        assert outcome.track in unheard
+        assert abs(outcome.propensity - 1 / len(unheard)) < 1e-12
+        heard.append(outcome.track)
+    assert len(heard) > 128
+    assert await sessions.listened(1) == heard
+    assert await sessions.heard(1, catalogue) == [track in heard for track in catalogue]
+
+
 async def bits(client: Client, keys: Keys) -> set[int]:
     stored = bytes(await command(client, "GET", keys.bitmap(1)))
     return {bit for bit in range(8 * len(stored)) if stored[bit // 8] & 128 >> bit % 8}
@@ -414,7 +443,8 @@ async def test_large_ids_share_bits_and_are_told_apart(
 ) -> None:
     await remember(client, keys, 1, [5, SHARING[0]], form=LONG)
     assert await bits(client, keys) == {0, 1, 7, 62}
-    assert await share_of_the_last(sessions, 5, 60, *SHARING) == 0.5
+    assert await share_of_the_last(sessions, 5, 61, 60) == 0.5
+    assert await share_of_the_last(sessions, 5, 60, 61, *SHARING) == 0.5
 
 
 async def test_a_bitmap_that_was_lost_is_not_trusted_when_it_is_begun_anew(
