@@ -235,6 +235,24 @@ async def test_personal_tracks_that_are_all_heard_are_not_looked_up_again(
     assert await answer("v2") == PERSONAL  # another table has other personal tracks
 
 
+async def test_whoever_is_served_the_last_personal_track_has_heard_them_all(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    await remember(client, keys, 1, [21], form=SHORT)
+    only = Routes({None: (0,)})
+
+    async def answer(*tracks: int, memory: bool = True) -> Claimed:
+        offered = pool(PERSONAL, dict.fromkeys(tracks, 1.0), memory=memory)
+        outcome = await sessions.claim(claim(Plan((offered,), only), track=5))
+        assert isinstance(outcome, Claimed)
+        return outcome
+
+    assert not (await answer(20, memory=False)).spent
+    first, last = await answer(21, 22, 23), await answer(21, 22, 23)
+    assert (first.spent, last.spent) == (False, True)
+    assert {first.track, last.track} == {22, 23}
+
+
 class Counting:
     """Notes of each command to the store how many pools of 70 candidates it can have."""
 

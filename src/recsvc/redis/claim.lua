@@ -176,7 +176,9 @@ local function claim(first_key, first)
       local gone = spare == MEMORYLESS and {}
         or heard_among(candidates, count, heard, bitmap, order, reported)
       index, propensity = settle_pool(candidates, count, pick, spare, gone)
-      spent_now = spent_now or (recommender == 'personal' and not index)
+      -- Also when this is the last of them: the worker need not find out by a wrong guess.
+      spent_now = spent_now or recommender == 'personal' and spare ~= MEMORYLESS
+        and #gone >= count - 1
     end
     if index then
       choice = sub(candidates, 8 * index + 1, 8 * index + 8)
