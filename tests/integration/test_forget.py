@@ -118,7 +118,7 @@ async def test_nobody_is_missed_whom_a_server_with_a_slower_clock_marked(
     client: Client, keys: Keys
 ) -> None:
     forgotten = Forgotten(client, keys)
-    forgotten.since(MADE)
+    forgotten.look_back_to(MADE)
     await client.zadd(keys.forgotten(0), {"17": MADE_MS + 30_000})
     assert await forgotten.refresh() == {17}
     assert await forgotten.refresh() == set()
@@ -135,12 +135,12 @@ async def test_only_those_are_asked_for_whose_lists_the_table_may_have(
     await client.zadd(keys.forgotten(0), marks)
     forgotten = Forgotten(client, keys)
     assert await forgotten.refresh() == set()  # there is no table yet
-    forgotten.since(MADE_LATER)
+    forgotten.look_back_to(MADE_LATER)
     assert await forgotten.refresh() == {18}
-    forgotten.since(MADE)  # a rollback
+    forgotten.look_back_to(MADE)  # a rollback
     assert await forgotten.refresh() == {17}
     assert {*forgotten.users} == {17, 18}
-    forgotten.since(MADE_LATER)
+    forgotten.look_back_to(MADE_LATER)
     assert {*forgotten.users} == {18}
 
 

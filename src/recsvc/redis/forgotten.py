@@ -49,8 +49,8 @@ class Forgotten:
         """The listeners."""
         return self._when
 
-    def since(self, created_at: str) -> None:
-        """Take an interest in those forgotten since a table was made (ISO 8601), and no others."""
+    def look_back_to(self, created_at: str) -> None:
+        """Know those who were forgotten since a table was made (ISO 8601), and no others."""
         made = int(datetime.fromisoformat(created_at).timestamp() * 1000)
         if self._since is None or made < self._since:
             self._seen.clear()  # there may be more of them
