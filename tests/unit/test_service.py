@@ -25,7 +25,6 @@ from recsvc.session import (
     Claimed,
     Exhausted,
     Finished,
-    Last,
     Moved,
     Recalled,
     Receipt,
@@ -335,7 +334,7 @@ async def test_degraded_answers_do_not_repeat_and_follow_the_switch_rule() -> No
 async def test_what_was_heard_before_an_outage_is_not_served_in_it() -> None:
     asked = service(MemorySessions(fault=NotAskedError("away")))
     memory = asked.standby.memory
-    memory.note(memory.place(1, 12.5), 12.5, 3, 4, Last(PERSONAL), new=True)
+    memory.note(memory.place(1, 12.5), 12.5, 3, 4, PERSONAL, new=True)
     answer = await asked.next(report(3, 0.9))
     assert answer.track != 4
     assert answer.recommender == PERSONAL

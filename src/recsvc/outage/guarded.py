@@ -237,8 +237,9 @@ class GuardedSessions(Outages):
             now,
             report.track,
             claimed.track,
-            Last(claimed.recommender, claimed.spent),
+            claimed.recommender,
             new=claimed.entry != "" and claimed.position == 0,
+            spent=claimed.spent,
         )
 
     async def _claim_again(

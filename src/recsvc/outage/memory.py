@@ -57,9 +57,9 @@ class Memory:
     ) -> None:
         self.sets = max(listeners // _WAYS, 1)
         self.ttl = ttl
-        known = [Last(name, spent) for spent in (False, True) for name in (None, *names)]
-        self._lasts = tuple(known)
+        known = [(name, spent) for spent in (False, True) for name in (None, *names)]
         self._codes = {last: code for code, last in enumerate(known)}
+        self._lasts = tuple(Last(*last) for last in known)
         self._file = _NO_FILE if directory is None else _open(directory, self.sets)
         self._map = mmap.mmap(self._file, self.sets * _SET, flags=_FLAGS)
 
@@ -89,7 +89,15 @@ class Memory:
         return bool(_USERS.unpack_from(self._map, base)[way] == user + 1)
 
     def note(
-        self, place: Place, now: float, reported: int, served: int, last: Last, *, new: bool
+        self,
+        place: Place,
+        now: float,
+        reported: int,
+        served: int,
+        recommender: str,
+        *,
+        new: bool,
+        spent: bool = False,
     ) -> None:
         """Remember that a track was reported and one was served; `new` begins a session."""
         base, way = place
@@ -104,7 +112,7 @@ class Memory:
             memory[start + (bits >> 34 & 255)] |= 1 << (bits >> 31 & 7)
         _TIME.pack_into(memory, base + _TIMES_AT + 4 * way, int(now))
         self._add(base + _HEARD_AT + 2 * way, 1)
-        memory[base + _LAST_AT + way] = self._codes.get(last, 0)
+        memory[base + _LAST_AT + way] = self._codes.get((recommender, spent), 0)
 
     def forget(self, place: Place) -> None:
         """Forget what was heard: the session has ended. What is pending stays so."""

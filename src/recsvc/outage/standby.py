@@ -15,7 +15,7 @@ from recsvc.outage.memory import Memory, Place
 from recsvc.outage.record import Record, pack
 from recsvc.policy import OLDEST, Decision, Plan, settle
 from recsvc.recommenders.catalogue import plan_among, plan_sample
-from recsvc.session import Last, idempotency_field
+from recsvc.session import idempotency_field
 
 __all__ = ["Outlet", "Standby"]
 
@@ -111,8 +111,15 @@ class Standby:
         place, now = self._place(call)
         with self.memory.turn(place):
             decision = self._decide(call, plan, rng, place)
-            last = Last(decision.recommender, self.memory.last(place).spent)
-            self.memory.note(place, now, call.report.track, decision.track, last, new=False)
+            self.memory.note(
+                place,
+                now,
+                call.report.track,
+                decision.track,
+                decision.recommender,
+                new=False,
+                spent=self.memory.last(place).spent,
+            )
             record = Record(
                 event(call, "next", now),
                 _known(call),

@@ -23,16 +23,16 @@ def likely_pools(plan: Plan, last: Last) -> tuple[int, ...]:
     if last is UNSURE:
         return plan.routes.first
     route = plan.routes.after(last.recommender)
-    sent: list[int] = []
-    for number in route:
-        pool = plan.pools[number]
-        if last.spent and pool.recommender == PERSONAL:
-            sent.append(~number)
-            continue
-        sent.append(number)
-        if not isinstance(pool, Pool) or len(pool.candidates):
+    pools = plan.pools
+    for count, number in enumerate(route, 1):
+        pool = pools[number]
+        spent = last.spent and pool.recommender == PERSONAL
+        if not spent and (not isinstance(pool, Pool) or len(pool.candidates)):
+            route = route[:count]
             break
-    return tuple(sent)
+    if last.spent:
+        return tuple([~n if pools[n].recommender == PERSONAL else n for n in route])
+    return route
 
 
 class Guesses:

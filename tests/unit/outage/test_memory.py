@@ -24,7 +24,7 @@ def memory(directory: Path | None = None, listeners: int = 64) -> Memory:
 def hear(kept: Memory, user: int, *tracks: int, now: float = 1000.0) -> None:
     place = kept.place(user, now)
     for track in tracks:
-        kept.note(place, now, track, track, Last("contextual"), new=False)
+        kept.note(place, now, track, track, "contextual", new=False)
 
 
 @given(st.lists(st.integers(0, 2**63 - 1), max_size=300), st.integers(0, 2**63 - 1))
@@ -53,7 +53,7 @@ def test_a_session_ends_by_a_new_one_by_request_and_by_idleness() -> None:
     kept = memory()
     hear(kept, 1, 10, 11)
     place = kept.place(1, 1000.0)
-    kept.note(place, 1000.0, 12, 13, Last("personal", spent=True), new=True)
+    kept.note(place, 1000.0, 12, 13, "personal", new=True, spent=True)
     assert [kept.heard(place, t) for t in (10, 12, 13)] == [False, True, True]
     assert (kept.answers(place), kept.last(place)) == (1, Last("personal", True))
     kept.forget(place)
@@ -95,7 +95,7 @@ def test_what_is_pending_is_counted_and_dated() -> None:
 def test_other_names_are_not_remembered(tmp_path: Path) -> None:
     kept = memory(tmp_path)
     place = kept.place(1, 1000.0)
-    kept.note(place, 1000.0, 1, 2, Last("popular"), new=True)
+    kept.note(place, 1000.0, 1, 2, "popular", new=True)
     assert kept.last(place) == Last(None)
 
 
