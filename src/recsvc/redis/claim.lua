@@ -35,19 +35,12 @@ local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 -- These are not inside of `claim`: to make them anew for each claim takes a microsecond.
 
-local function contains(list, value)
-  for i = 1, #list do
-    if list[i] == value then return true end
-  end
-  return false
-end
-
 -- Returns the indices, from 0 on, of those among some candidates that have been heard.
 local function heard_among(candidates, count, heard, bitmap, order, reported)
   local gone, tracks, sieve = {}, sub(candidates, 1, 8 * count), 16 * count + 9
   local sifted = #candidates > sieve
   if not heard then
-    gone = heard_in_long(bitmap, order, tracks, count)
+    gone = long_session(bitmap, order)(tracks, count)
   elseif sifted then
     -- The sieve rules most tracks out. So no string is made of each of these, which costs more
     -- than to look.
@@ -66,7 +59,10 @@ local function heard_among(candidates, count, heard, bitmap, order, reported)
   local low, high = byte(reported, 1, 2)
   if not sifted or byte(candidates, sieve + 2 * low + high % 2) == 1 then
     local at = index_in(tracks, reported)
-    if at and not contains(gone, at) then gone[#gone + 1] = at end
+    for i = 1, at and #gone or 0 do
+      if gone[i] == at then at = nil break end
+    end
+    if at then gone[#gone + 1] = at end
   end
   return gone
 end

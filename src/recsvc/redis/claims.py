@@ -179,7 +179,8 @@ def outcome(reply: list[Any], claim: Claim) -> Claimed | Exhausted | Moved:
             claim.table_version,
             claim.report.request_id,
             entry.decode(),
-            spent=spent == 1,
+            False,
+            spent == 1,
         )
     match reply:
         case [b"again", stored]:

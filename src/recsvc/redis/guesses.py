@@ -23,15 +23,13 @@ def likely_pools(plan: Plan, last: Last) -> tuple[int, ...]:
     if last is UNSURE:
         return plan.routes.first
     route = plan.routes.after(last.recommender)
-    pools = plan.pools
-    for count, number in enumerate(route, 1):
-        pool = pools[number]
-        spent = last.spent and pool.recommender == PERSONAL
-        if not spent and (not isinstance(pool, Pool) or len(pool.candidates)):
-            route = route[:count]
-            break
     if last.spent:
-        return tuple([~n if pools[n].recommender == PERSONAL else n for n in route])
+        route = tuple([~n if plan.pools[n].recommender == PERSONAL else n for n in route])
+    for count, number in enumerate(route, 1):
+        if number >= 0:
+            pool = plan.pools[number]
+            if not isinstance(pool, Pool) or len(pool.candidates):
+                return route[:count]
     return route
 
 

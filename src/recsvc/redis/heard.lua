@@ -11,12 +11,9 @@
 -- have one, or for all.
 
 -- Found once, and not for each track of a session.
-local byte, find, sub, fmod, max = string.byte, string.find, string.sub, math.fmod, math.max
+local byte, find, sub = string.byte, string.find, string.sub
 
 local SHORT = 128 -- as many strings as a sorted set may have in a listpack, which is searched
-local LARGE = 2 ^ 18 -- of 32 KiB, which a bitmap then takes at most
-local SHARED = 65521 -- a prime, so ids made of fields are spread over all of them
-local WHOLE, WITH_LARGE, OWN = 0, 1, 2 -- bits; the first of a byte is its highest
 
 -- Returns which of the ids in `packed` is `id`, from 0 on; nil for none.
 local function index_in(packed, id)
@@ -58,70 +55,83 @@ local function has_heard(heard, order, id)
   return redis.call('ZSCORE', order, id) ~= false
 end
 
--- Returns where the bits of some tracks are, from OWN on, the last of these places, and whether
--- an id among them shares its bit.
-local function places_of(tracks, count)
-  local places = {struct.unpack('<' .. string.rep('I8', count), tracks)}
-  places[count + 1] = nil -- struct appends the position where it stopped
-  local last = max(unpack(places))
-  if last < LARGE then return places, last, false end
-  for i = 1, count do
-    if places[i] >= LARGE then places[i] = fmod(places[i], SHARED) end
-  end
-  return places, max(unpack(places)), true
-end
+-- Returns two functions for a long session: one that returns the indices, from 0 on, of those
+-- tracks of a list that it has heard, and one that sets the bits of tracks. They are made when a
+-- session is long: what every call of a script makes costs all of them.
+local function long_session(bitmap, order)
+  local LARGE = 2 ^ 18 -- of 32 KiB, which a bitmap then takes at most
+  local SHARED = 65521 -- a prime, so ids made of fields are spread over all of them
+  local WHOLE, WITH_LARGE, OWN = 0, 1, 2 -- bits; the first of a byte is its highest
+  local fmod, max = math.fmod, math.max
 
-local function set_bits(bitmap, tracks, whole)
-  local places, _, shared = places_of(tracks, #tracks / 8)
-  for i = 1, #places do redis.call('SETBIT', bitmap, places[i] + OWN, 1) end
-  if shared then redis.call('SETBIT', bitmap, WITH_LARGE, 1) end
-  if whole then redis.call('SETBIT', bitmap, WHOLE, 1) end
-end
-
--- Returns the indices, from 0 on, of those tracks of a list that a long session has heard.
-local function heard_in_long(bitmap, order, tracks, count)
-  local places, last, shared = places_of(tracks, count)
-  local bytes = redis.call('GETRANGE', bitmap, 0, math.floor((last + OWN) / 8))
-  local masks, head = {[0] = 128, 64, 32, 16, 8, 4, 2, 1}, byte(bytes) or 0
-  local whole, found, n = head >= masks[WHOLE], {}, 0
-  for i = 1, count do
-    local bit = places[i] + OWN
-    local at = bit % 8
-    local mask, part = masks[at], byte(bytes, (bit - at) / 8 + 1) or 0
-    if part % (2 * mask) >= mask or not whole then
-      n = n + 1
-      found[n] = i - 1
+  -- Returns where the bits of some tracks are, from OWN on, the last of these places, and whether
+  -- an id among them shares its bit.
+  local function places_of(tracks, count)
+    local places = {struct.unpack('<' .. string.rep('I8', count), tracks)}
+    places[count + 1] = nil -- struct appends the position where it stopped
+    local last = max(unpack(places))
+    if last < LARGE then return places, last, false end
+    for i = 1, count do
+      if places[i] >= LARGE then places[i] = fmod(places[i], SHARED) end
     end
+    return places, max(unpack(places)), true
   end
-  shared = shared or head % masks[WHOLE] >= masks[WITH_LARGE]
-  if n == 0 or whole and not shared then return found end
 
-  local ids, sure = {}, {}
-  for i = 1, n do ids[i] = sub(tracks, 8 * found[i] + 1, 8 * found[i] + 8) end
-  local scores = redis.call('ZMSCORE', order, unpack(ids))
-  for i = 1, n do
-    if scores[i] then sure[#sure + 1] = found[i] end
+  local function heard_of(tracks, count)
+    local places, last, shared = places_of(tracks, count)
+    local bytes = redis.call('GETRANGE', bitmap, 0, math.floor((last + OWN) / 8))
+    local masks, head = {[0] = 128, 64, 32, 16, 8, 4, 2, 1}, byte(bytes) or 0
+    local whole, found, n = head >= masks[WHOLE], {}, 0
+    for i = 1, count do
+      local bit = places[i] + OWN
+      local at = bit % 8
+      local mask, part = masks[at], byte(bytes, (bit - at) / 8 + 1) or 0
+      if part % (2 * mask) >= mask or not whole then
+        n = n + 1
+        found[n] = i - 1
+      end
+    end
+    shared = shared or head % masks[WHOLE] >= masks[WITH_LARGE]
+    if n == 0 or whole and not shared then return found end
+
+    local ids, sure = {}, {}
+    for i = 1, n do ids[i] = sub(tracks, 8 * found[i] + 1, 8 * found[i] + 8) end
+    local scores = redis.call('ZMSCORE', order, unpack(ids))
+    for i = 1, n do
+      if scores[i] then sure[#sure + 1] = found[i] end
+    end
+    return sure
   end
-  return sure
+
+  local function set_bits(tracks, whole)
+    local places, _, shared = places_of(tracks, #tracks / 8)
+    for i = 1, #places do redis.call('SETBIT', bitmap, places[i] + OWN, 1) end
+    if shared then redis.call('SETBIT', bitmap, WITH_LARGE, 1) end
+    if whole then redis.call('SETBIT', bitmap, WHOLE, 1) end
+  end
+
+  return heard_of, set_bits
 end
 
 -- Notes that a session, after `position` answers, has heard two more tracks. Returns what is
 -- to be the hash's field `heard`, nil if there is to be none.
 local function add_heard(heard, session, bitmap, order, position, reported, served)
   if not heard then
+    local _, set_bits = long_session(bitmap, order)
     redis.call('ZADD', order, 2 * position, reported, 2 * position + 1, served)
-    set_bits(bitmap, reported .. served, false)
+    set_bits(reported .. served, false)
     return nil
   end
   heard = heard_after(heard_after(heard, reported), served)
   if #heard <= 8 * SHORT then return heard end
+  local _, set_bits = long_session(bitmap, order)
   local ids, scored = ids_in(heard), {}
   for i, id in ipairs(ids) do
     scored[2 * i - 1], scored[2 * i] = 2 * position + 1 - #ids + i, id
   end
   redis.call('UNLINK', bitmap, order)
   redis.call('ZADD', order, unpack(scored))
-  set_bits(bitmap, heard, true)
+  set_bits(heard, true)
   redis.call('HDEL', session, 'heard')
   return nil
 end
