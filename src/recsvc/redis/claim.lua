@@ -36,11 +36,11 @@ local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 -- These are not inside of `claim`: to make them anew for each claim takes a microsecond.
 
 -- Returns the indices, from 0 on, of those among some candidates that have been heard.
-local function heard_among(candidates, count, heard, bitmap, order, reported)
+local function heard_among(candidates, count, heard, heard_of, reported)
   local gone, tracks, sieve = {}, sub(candidates, 1, 8 * count), 16 * count + 9
   local sifted = #candidates > sieve
   if not heard then
-    gone = long_session(bitmap, order)(tracks, count)
+    gone = heard_of(tracks, count)
   elseif sifted then
     -- The sieve rules most tracks out. So no string is made of each of these, which costs more
     -- than to look.
@@ -143,6 +143,8 @@ local function claim(first_key, first)
   local stored = call('HMGET', session, 'state', 'heard', 'spent')
   local id, last, position, outside, counted, started = read_session(stored[1])
   local heard = stored[2] or (not id and '' or nil)
+  local heard_of, set_bits
+  if not heard then heard_of, set_bits = long_session(bitmap, order) end
   if id then
     position, outside = tonumber(position), tonumber(outside)
   else
@@ -170,7 +172,7 @@ local function claim(first_key, first)
       if not spent then return {'more'} end
     elseif pick >= 0 and not (spent and recommender == 'personal') then
       local gone = spare == MEMORYLESS and {}
-        or heard_among(candidates, count, heard, bitmap, order, reported)
+        or heard_among(candidates, count, heard, heard_of, reported)
       index, propensity = settle_pool(candidates, count, pick, spare, gone)
       -- Also when this is the last of them: the worker need not find out by a wrong guess.
       spent_now = spent_now or recommender == 'personal' and spare ~= MEMORYLESS
@@ -190,7 +192,7 @@ local function claim(first_key, first)
   local served = decimal(choice)
   propensity = string.format('%.17g', propensity)
   if not known and not has_heard(heard, order, reported) then outside = outside + 1 end
-  heard = add_heard(heard, session, bitmap, order, position, reported, choice)
+  heard = add_heard(heard, session, bitmap, order, position, reported, choice, set_bits)
   local state = write_state(id, recommender, position + 1, outside, counted, started, track, time,
     served, now, policy, version)
   if heard then

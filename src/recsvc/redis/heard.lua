@@ -114,17 +114,18 @@ local function long_session(bitmap, order)
 end
 
 -- Notes that a session, after `position` answers, has heard two more tracks. Returns what is
--- to be the hash's field `heard`, nil if there is to be none.
-local function add_heard(heard, session, bitmap, order, position, reported, served)
+-- to be the hash's field `heard`, nil if there is to be none. `set_bits` is that of a long session,
+-- where whoever calls has it.
+local function add_heard(heard, session, bitmap, order, position, reported, served, set_bits)
   if not heard then
-    local _, set_bits = long_session(bitmap, order)
+    set_bits = set_bits or select(2, long_session(bitmap, order))
     redis.call('ZADD', order, 2 * position, reported, 2 * position + 1, served)
     set_bits(reported .. served, false)
     return nil
   end
   heard = heard_after(heard_after(heard, reported), served)
   if #heard <= 8 * SHORT then return heard end
-  local _, set_bits = long_session(bitmap, order)
+  set_bits = select(2, long_session(bitmap, order))
   local ids, scored = ids_in(heard), {}
   for i, id in ipairs(ids) do
     scored[2 * i - 1], scored[2 * i] = 2 * position + 1 - #ids + i, id
