@@ -8,7 +8,7 @@ import pytest
 
 from recsvc.errors import RecordError
 from recsvc.outage.record import Record, pack, unpack
-from recsvc.policy import CATALOGUE, Plan, Routes, Sample
+from recsvc.policy import CATALOGUE, CONTEXTUAL, Plan, Routes, Sample
 from recsvc.redis.caller import Caller
 from recsvc.redis.commands import Client
 from recsvc.redis.events import read_events
@@ -16,7 +16,7 @@ from recsvc.redis.keys import Keys
 from recsvc.redis.replay import RedisReplay
 from recsvc.redis.sessions import RedisSessions
 from recsvc.session import Claimed, Exhausted, idempotency_field
-from tests.support import NOW, claim, command, record, three_pools
+from tests.support import NOW, claim, command, pool, record, three_pools
 
 
 @pytest.fixture
@@ -65,6 +65,24 @@ async def test_a_long_session_is_kept_as_claims_keep_it(
     assert claimed.position == 300
     for name in await command(client, "KEYS", f"{keys.prefix}:*:1"):
         assert 0 < await command(client, "PTTL", name) <= 60_000
+
+
+@pytest.mark.parametrize("before_ms", [0, 5000])
+async def test_a_session_that_an_old_record_makes_long_still_ends(
+    client: Client,
+    keys: Keys,
+    replay: RedisReplay,
+    sessions: RedisSessions,
+    before_ms: int,
+) -> None:
+    for n in range(0, 128, 2):
+        plan = Plan((pool(CONTEXTUAL, {n + 1: 1.0}),), Routes({None: (0,)}))
+        await sessions.claim(claim(plan, track=n))
+    names = [keys.session(1), keys.order(1), keys.bitmap(1)]
+    assert await command(client, "EXISTS", *names) == 1
+    await replay.write("spool", [(1, record(901, track=900, at=NOW.ms - before_ms))])
+    lives = [await command(client, "PTTL", name) for name in names]
+    assert all(55_000 < ttl <= 60_000 for ttl in lives), lives
 
 
 async def test_a_session_goes_on_where_it_was(

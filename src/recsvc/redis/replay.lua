@@ -96,9 +96,9 @@ local function write(r, first_key)
       redis.call('HSET', session, 'state', write_state(id, last,
         math.max(position + 1, tonumber(answers or 0)), outside, counted, started or written_at,
         last_track, last_time, last_served, last_at, last_policy, last_version))
-      if redis.call('PTTL', session) < left then
-        for _, key in ipairs({session, bitmap, order}) do redis.call('PEXPIRE', key, left) end
-      end
+      -- Those beside the hash may be new, and then live as long as it does.
+      local lives = math.max(left, redis.call('PTTL', session))
+      for _, key in ipairs({session, bitmap, order}) do redis.call('PEXPIRE', key, lives) end
     end
     add_event(event, id, position, ',"recommendation":' .. served .. ',"recommender":"'
       .. recommender .. '","propensity":' .. propensity .. ',"fallback":'
