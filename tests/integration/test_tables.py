@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -255,6 +256,29 @@ async def test_a_start_with_a_file_that_cannot_be_read_serves_once_it_is_gone(
     file.rmdir()
     await watching.refresh()
     assert watching.source.version == manifest.version
+
+
+class FailingAtTheSecond(TableWatch):
+    async def _swap(self, table: Table, manifest: Manifest) -> None:
+        if self.loaded.manifest is not None:
+            raise ArtifactError("it cannot be put into service")
+        await super()._swap(table, manifest)
+
+
+async def test_who_was_forgotten_is_held_back_when_the_next_table_is_not_adopted(
+    client: Client, keys: Keys, tables: PublishedTables, tmp_path: Path
+) -> None:
+    await tables.publish(*made(40))
+    watching = FailingAtTheSecond(
+        tables, TableCache(tmp_path), poll=60.0, swapped=Heard(), refused=Heard()
+    )
+    await watching.start()
+    await client.zadd(keys.forgotten(0), {"1": time.time() * 1000 + 2000})  # and not before
+    await tables.publish(*made(41))
+    with pytest.raises(ArtifactError):
+        await watching.refresh()
+    assert len(watching.source.personal(1)) == 0
+    assert len(watching.source.personal(2)) > 0
 
 
 async def test_two_workers_share_one_file(tables: PublishedTables, tmp_path: Path) -> None:

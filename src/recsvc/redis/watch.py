@@ -159,7 +159,7 @@ class TableWatch:
         table = await self.fetch.table(manifest)
         keep = {v for v in (live.previous, self.source.version) if v is not None}
         self.forgotten.look_back_to(manifest.created_at)
-        await self.forgotten.refresh()
+        self.withhold(await self.forgotten.refresh())  # from the old one, should the swap fail
         await self._swap(table, manifest)
         await asyncio.to_thread(self.cache.remember, manifest, keep)
 
