@@ -46,7 +46,8 @@ async def _until_answered(player: Player, user: int) -> None:
 async def _at_once(running: Stage, report: Report, calls: int, users: range) -> None:
     async with players(running, calls) as made:
         for user in users:
-            await asyncio.gather(*(_until_answered(p, user) for p in made))
+            async with asyncio.timeout(60):
+                await asyncio.gather(*(_until_answered(p, user) for p in made))
     # On a busy machine some are turned away at first, for so many at once are more than it can do.
     running.log.calls = [call for call in running.log.calls if call.status != 503]
     verdict = await running.verdict()

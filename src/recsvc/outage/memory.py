@@ -48,8 +48,8 @@ class Memory:
     """What about `listeners` listeners have heard, shared through a file in `directory`.
 
     Without a directory it is this process's own, and forgotten with it.
-    Sessions idle for `ttl` seconds are forgotten. `last` of a listener is a recommender's
-    name from `names`, others are not remembered. Times are Unix seconds.
+    Sessions idle for `ttl` seconds are forgotten. Who answered last is remembered if it has
+    one of the `names`. Times are Unix seconds.
     """
 
     def __init__(
