@@ -3,14 +3,17 @@
 import shutil
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
+from tests.load.errors import LoadError
 from tests.load.figures import Key
 from tests.load.flat import sized
 from tests.load.machine import Cores
 from tests.load.measures import measure_closed, measure_single, warm
 from tests.load.procfs import pss_bytes
-from tests.load.servers import service
+from tests.load.quota import limited
+from tests.load.servers import service, workers_of
 from tests.load.stage import Stage, Target
 from tests.load.traffic import Traffic
 
@@ -21,6 +24,8 @@ _SMALL = 1_000
 _TRAFFIC = Traffic(first=0, users=10_000, tracks=_TRACKS)
 _BATCH = 100
 _MANY_WORKERS = 4
+_SHARE = 0.25
+_EACH = ", a quarter of a core each"
 _STARTS = 2  # of each kind
 
 
@@ -44,21 +49,20 @@ def measure_batch(stage: Stage) -> None:
 
 
 def measure_workers(stage: Stage) -> None:
-    """Measure two workers against one.
+    """Measure two workers against one, as they are and with a part of a core for each.
 
     With four cores, two are theirs alone. With fewer they share with Redis and the load,
-    which then bound the throughput; the processor time of an answer tells whether
-    workers stand in each other's way.
+    which then bound the throughput. With a quarter of a core for each worker there is enough for
+    all, and what is measured is whether workers stand in each other's way.
     """
     store = sized(stage, _TRACKS)
-    names = {1: "1 worker", 2: "2 workers"}
     with ExitStack() as stack:
         targets = []
-        for workers, name in names.items():
+        for workers in (1, 2):
             cores = _worker_cores(stage.cores, workers)
             directory = _directory(stage, f"workers-{workers}")
-            running = service(cores, directory, store, workers=workers)
-            targets.append(Target(name, stack.enter_context(running), _TRAFFIC, store))
+            running = stack.enter_context(service(cores, directory, store, workers=workers))
+            targets.append(Target(_workers(workers), running, _TRAFFIC, store))
         for target in targets:
             # Each worker warms up with about half of what it is asked.
             for _ in range(2):
@@ -66,16 +70,35 @@ def measure_workers(stage: Stage) -> None:
         for _ in range(stage.pace.rounds):
             for target in targets:
                 measure_closed(stage, "workers", target, 32)
+        _compare_workers(stage, "")
+        try:
+            for _ in range(stage.pace.rounds):
+                for target in targets:
+                    small = replace(target, name=target.name + _EACH)
+                    with limited(workers_of(target.server.pid), _SHARE):
+                        measure_closed(stage, "workers", small, 32)
+        except LoadError as error:
+            stage.say(f"workers{_EACH}: {error}")
+        else:
+            _compare_workers(stage, _EACH)
+
+
+def _compare_workers(stage: Stage, condition: str) -> None:
+    one, two = _workers(1) + condition, _workers(2) + condition
     for metric, what, more in (
         ("rate", "throughput", True),
         ("processor", "processor time of an answer", False),
     ):
         stage.results.ratio(
-            f"2 workers: {what}, against 1",
-            Key("workers", names[2], "32 connections", metric),
-            Key("workers", names[1], "32 connections", metric),
+            f"{two}: {what}, against 1",
+            Key("workers", two, "32 connections", metric),
+            Key("workers", one, "32 connections", metric),
             more=more,
         )
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
 
 
 def _worker_cores(cores: Cores, workers: int) -> frozenset[int]:
@@ -112,7 +135,7 @@ def measure_memory(stage: Stage) -> None:
     for workers in (1, _MANY_WORKERS):
         used = {tracks: _memory(stage, workers, tracks) for tracks in (_SMALL, stage.pace.tracks)}
         table = used[stage.pace.tracks] - used[_SMALL]
-        name = f"{workers} workers" if workers > 1 else "1 worker"
+        name = _workers(workers)
         for metric, value in (("all", used[stage.pace.tracks]), ("table", table)):
             key = Key("memory", name, f"{stage.pace.tracks:,} tracks", metric)
             stage.results.add(key, "MiB", value / 2**20)
@@ -120,8 +143,8 @@ def measure_memory(stage: Stage) -> None:
     load = f"{stage.pace.tracks:,} tracks"
     stage.results.ratio(
         f"table memory of {_MANY_WORKERS} workers, against 1",
-        Key("memory", f"{_MANY_WORKERS} workers", load, "table"),
-        Key("memory", "1 worker", load, "table"),
+        Key("memory", _workers(_MANY_WORKERS), load, "table"),
+        Key("memory", _workers(1), load, "table"),
         more=False,
     )
 
