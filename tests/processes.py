@@ -28,6 +28,7 @@ __all__ = [
     "recsvc",
     "serve",
     "serve_by_asgi",
+    "workers_of",
     "write_artifact",
 ]
 
@@ -127,6 +128,18 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def workers_of(process: int) -> list[int]:
+    """Return the process ids of the workers of a service that has several."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            command = stat.with_name("cmdline").read_bytes()
+            if fields[1] == str(process) and b"spawn_main" in command:
+                found.append(int(stat.parent.name))
+    return sorted(found)
 
 
 def environment(data_dir: Path, **settings: object) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from recsvc import logs, server
+from recsvc import listening, logs, server
 from recsvc.api.auth import Role, make_key
 from recsvc.app import load_keys, load_policies
 from recsvc.plainly import plainly
@@ -21,7 +21,7 @@ app = typer.Typer(help="The API.", no_args_is_help=True)
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 is any free one.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.", min=1)] = None,
 ) -> None:
     """Serve the API until interrupted."""
@@ -30,8 +30,8 @@ def serve(
         settings = read_settings()
         load_keys(settings)
         load_policies(settings)  # what is wrong with them is one line here, a traceback later
-        host, port = host or settings.host, settings.port if port is None else port
-        server.check_free(host, port)
+        host = host or settings.host
+        port = listening.free_port(host, settings.port if port is None else port)
         logs.configure(settings.log_level)
         # It raises a SIGTERM again too, which by default would end us there, before the
         # embedded server is told.

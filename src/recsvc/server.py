@@ -15,21 +15,9 @@ from uvicorn.supervisors import Multiprocess
 
 from recsvc.api.pooling import sharing
 from recsvc.errors import RecsvcError
+from recsvc.listening import authority, bound, doors, for_several
 
-__all__ = ["check_free", "doors", "run"]
-
-_DOORS = 16
-
-
-def check_free(host: str, port: int) -> None:
-    """Raise `RecsvcError` if the address cannot be listened on."""
-    try:
-        (family, kind, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise RecsvcError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+__all__ = ["run"]
 
 
 def run(host: str, port: int, workers: int, say: Callable[[str], None], figures: Path) -> None:
@@ -61,25 +49,15 @@ def run(host: str, port: int, workers: int, say: Callable[[str], None], figures:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     threading.Thread(target=_announce, args=(host, port, say), daemon=True).start()
     with ExitStack() as stack:
-        listeners = [stack.enter_context(door) for door in doors(config.bind_socket())]
         if workers == 1:
             server = uvicorn.Server(config)
-            server.run(listeners)
+            server.run([stack.enter_context(door) for door in doors(bound(host, port))])
             failed = not server.started
         else:
             stack.enter_context(sharing(figures))
-            failed = _Workers(config, listeners).run_all()
+            failed = _Workers(config, stack.enter_context(for_several(host, port))).run_all()
     if failed:
         raise RecsvcError("the service could not start; its log says why")
-
-
-def doors(listener: socket.socket) -> list[socket.socket]:
-    """Return a listening socket several times over.
-
-    In a turn of the event loop libuv accepts one connection of each. With one of them, whoever
-    is new waits for seconds behind those who are connected already, when these keep it busy.
-    """
-    return [listener, *(listener.dup() for _ in range(_DOORS - 1))]
 
 
 class _Workers(Multiprocess):
@@ -132,7 +110,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _announce(host: str, port: int, say: Callable[[str], None]) -> None:
-    address = f"http://{host}:{port}"
+    address = f"http://{authority(host, port)}"
     for _ in range(600):
         with suppress(OSError), socket.create_connection((host, port), timeout=1):
             say(f"recsvc answers on {address}; its documentation is at {address}/docs")

@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    """Port to listen on."""
+    """Port to listen on; 0 is any free one."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Worker processes. They share the memory of the table."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -8,14 +8,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.processes import recsvc, write_artifact
+from tests.processes import BIN, environment, free_port, recsvc, write_artifact
 from tests.support import small_table
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks in /proc")
@@ -160,3 +160,45 @@ def test_a_port_in_use_is_an_error_and_leaves_none(directory: Path) -> None:
     assert "Traceback" not in done.stderr
     assert "recsvc answers on" not in done.stdout
     assert not (directory / "valkey" / "valkey.pid").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_says_where_it_answers_when_it_chose_the_port(directory: Path, workers: int) -> None:
+    command = [str(BIN / "recsvc"), "serve", "--port=0", f"--workers={workers}"]
+    variables = environment(directory, log_level="error")
+    with subprocess.Popen(command, env=variables, cwd=directory, stdout=subprocess.PIPE) as served:
+        try:
+            assert served.stdout is not None
+            url = served.stdout.readline().split()[3].rstrip(b";").decode()
+            assert httpx.get(f"{url}/health/ready").status_code == 200
+        finally:
+            served.send_signal(signal.SIGINT)
+
+
+def test_two_services_cannot_have_workers_on_one_port(directory: Path) -> None:
+    # At the same moment, so that neither finds the other listening.
+    port = free_port()
+    with ExitStack() as stack:
+        commands = []
+        for name in ("one", "two"):
+            own = directory / name
+            own.mkdir()
+            output = stack.enter_context((own / "output.txt").open("wb"))
+            variables = environment(own, port=port, workers=2)
+            command = subprocess.Popen(
+                [BIN / "recsvc", "serve"], env=variables, cwd=own, stdout=output, stderr=output
+            )
+            commands.append(command)
+        try:
+            until(lambda: any(command.poll() is not None for command in commands))
+            with suppress(subprocess.TimeoutExpired):
+                commands[0].wait(3)
+            (ended,) = (command for command in commands if command.poll() is not None)
+        finally:
+            for command in commands:
+                command.send_signal(signal.SIGINT)
+                command.wait(20)
+        refused = directory / ("one", "two")[commands.index(ended)] / "output.txt"
+    assert ended.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in refused.read_text()
+    assert "Traceback" not in refused.read_text()

@@ -1,10 +1,13 @@
 """The commands as a person types them."""
 
 import json
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -14,7 +17,7 @@ from redis import Redis
 from recsvc.redis.embedded import embedded_server
 from recsvc.redis.keys import Keys
 from recsvc.table import Table
-from tests.processes import recsvc, serve, serve_by_asgi, write_artifact
+from tests.processes import recsvc, serve, serve_by_asgi, workers_of, write_artifact
 from tests.support import small_table
 
 TABLE = small_table(400, users=tuple(range(50)))
@@ -72,6 +75,37 @@ def test_two_workers_answer_as_one(directory: Path) -> None:
             seen.append(answer["track"])
             assert answer["position"] == step
         assert len(set(seen)) == 40
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers share one socket")
+def test_workers_have_about_as_many_connections_each(directory: Path) -> None:
+    publish(directory)
+    with serve(directory, "--workers=2") as served, ExitStack() as stack:
+        until = time.monotonic() + 10
+        while listeners(served.url) < 2:
+            assert time.monotonic() < until, "the second worker does not listen"
+            time.sleep(0.02)
+        pids = workers_of(served.process.pid)
+        before = [open_files(pid) for pid in pids]
+        for user in range(64):
+            api = HTTPConnection(served.url.removeprefix("http://"), timeout=5)
+            stack.enter_context(closing(api)).request(
+                "POST", f"/next/{user}", b'{"track":1,"time":1}'
+            )
+            assert api.getresponse().status == 200
+        more = [open_files(pid) - n for pid, n in zip(pids, before, strict=True)]
+    assert min(more) > 10  # fewer once in a million times
+
+
+def listeners(url: str) -> int:
+    """How many sockets listen on a port of loopback."""
+    address = f"0100007F:{int(url.rpartition(':')[2]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(local == address and state == "0A" for _, local, _, state, *_ in rows)
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def test_a_server_that_only_knows_asgi_gets_the_same_answers(directory: Path) -> None:

@@ -13,9 +13,10 @@ from tests.load.machine import Cores
 from tests.load.measures import measure_closed, measure_single, warm
 from tests.load.procfs import pss_bytes
 from tests.load.quota import limited
-from tests.load.servers import service, workers_of
+from tests.load.servers import service
 from tests.load.stage import Stage, Target
 from tests.load.traffic import Traffic
+from tests.processes import workers_of
 
 __all__ = ["measure_batch", "measure_memory", "measure_start", "measure_workers"]
 
@@ -75,7 +76,8 @@ def measure_workers(stage: Stage) -> None:
             for _ in range(stage.pace.rounds):
                 for target in targets:
                     small = replace(target, name=target.name + _EACH)
-                    with limited(workers_of(target.server.pid), _SHARE):
+                    pid = target.server.pid
+                    with limited(workers_of(pid) or [pid], _SHARE):
                         measure_closed(stage, "workers", small, 32)
         except LoadError as error:
             stage.say(f"workers{_EACH}: {error}")

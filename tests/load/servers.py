@@ -17,11 +17,10 @@ from redis import Redis
 from recsvc.redis.embedded import embedded_server
 from tests.load.errors import LoadError
 from tests.load.machine import on
-from tests.load.procfs import tree
 from tests.load.store import Store
 from tests.processes import BIN, environment, free_port
 
-__all__ = ["Server", "ceiling", "classical", "service", "valkey", "workers_of"]
+__all__ = ["Server", "ceiling", "classical", "service", "valkey"]
 
 ROOT = Path(__file__).parents[2]
 _PATIENCE = 90.0  # seconds for a start; a table of a million tracks may be in it
@@ -88,12 +87,6 @@ def service(
         yield server
 
 
-def workers_of(pid: int) -> list[int]:
-    """Return the processes of a service that answer: a lone worker is the service itself."""
-    children = [child for child in tree(pid) if b"spawn_main" in _command_line(child)]
-    return children or [pid]
-
-
 @contextmanager
 def _run(
     command: list[str],
@@ -120,10 +113,6 @@ def _run(
                 process.wait(timeout=15)
             process.kill()
             process.wait()
-
-
-def _command_line(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def _is_ready(process: subprocess.Popen[bytes], port: int) -> bool:

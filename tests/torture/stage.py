@@ -4,20 +4,20 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from recsvc.redis.embedded import embedded_server
 from recsvc.table import Table
-from tests.processes import Served, look, recsvc, serve, write_artifact
+from tests.processes import Served, look, recsvc, serve, workers_of, write_artifact
 from tests.support import small_table
 from tests.torture.checks import Verdict, judge, stored_events
 from tests.torture.players import Log, playing
 from tests.torture.proxy import Proxy, proxy
 
-__all__ = ["TABLE", "Stage", "pid_of_store", "stage", "workers_of"]
+__all__ = ["TABLE", "Stage", "pid_of_store", "stage"]
 
 TABLE = small_table(5000, users=tuple(range(400)))
 
@@ -93,18 +93,6 @@ def pid_of_store(directory: Path) -> int:
         return int((directory / "valkey" / "valkey.pid").read_text())
     except (FileNotFoundError, ValueError):  # ValueError: it is being written
         return 0
-
-
-def workers_of(process: int) -> list[int]:
-    """Return the process ids of the workers of a service that has several."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            command = stat.with_name("cmdline").read_bytes()
-            if fields[1] == str(process) and b"spawn_main" in command:
-                found.append(int(stat.parent.name))
-    return sorted(found)
 
 
 @contextmanager

