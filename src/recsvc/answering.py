@@ -20,7 +20,9 @@ from recsvc.session import Claimed
 
 __all__ = ["Answering", "Observer", "Told"]
 
-_PATIENCE = 0.8  # of the deadline; the rest is for an answer without the store, and its event
+# Of the deadline: how long the store is waited for, then for the event of an answer without it to
+# be on disk. The rest is for the answer to go out, among others that were late too.
+_PATIENCE, _KEEPING = 0.8, 0.95
 
 _LATE = "no answer within the deadline"
 
@@ -47,8 +49,8 @@ class Answering:
         self.claiming = claiming
         self.standby = standby
         self.observer = observer
-        self.deadline = deadline
         self.patience = _PATIENCE * deadline
+        self.keeping = _KEEPING * deadline
         self.deadlines = Deadlines(self.patience)
 
     async def alone(self, call: Call, rng: Random) -> Answer:
@@ -132,7 +134,7 @@ class Answering:
             attempt.call,
             attempt.planned(),
             attempt.rng,
-            until=began + self.deadline,
+            until=began + self.keeping,
             unsure=self.failed(error),
         )
 

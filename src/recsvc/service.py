@@ -135,7 +135,8 @@ class Service:
                 await self.sessions.finish(report, ending, call.expires_ms)
         except (TimeoutError, StoreUnavailableError) as error:
             unsure = self._answering.failed(error)
-            await self.standby.last(call, until=deadline.began + self.deadline, unsure=unsure)
+            until = deadline.began + self._answering.keeping
+            await self.standby.last(call, until=until, unsure=unsure)
 
     async def session(self, user: int) -> Session | None:
         """Return a listener's session as stored."""

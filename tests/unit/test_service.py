@@ -165,9 +165,9 @@ class Outlet:
         self.records.append(unpack(payload))
 
 
-def standby(outlet: Outlet | None = None) -> Standby:
+def standby(outlet: Outlet | None = None, kind: type[Standby] = Standby) -> Standby:
     memory = Memory(None, listeners=64, ttl=60, names=(CONTEXTUAL, PERSONAL))
-    return Standby(memory, outlet or Outlet(), clock=lambda: 12.5, kept=lambda: None)
+    return kind(memory, outlet or Outlet(), clock=lambda: 12.5, kept=lambda: None)
 
 
 def service(
@@ -177,6 +177,7 @@ def service(
     policy: str = "ensemble",
     experiments: Experiments | None = None,
     outlet: Outlet | None = None,
+    kind: type[Standby] = Standby,
     seed: int = 1,
 ) -> Service:
     source = Source(small_table() if table is None else table, "v1")
@@ -186,7 +187,7 @@ def service(
         Shelf(source),
         policies,
         Counts(),
-        standby(outlet),
+        standby(outlet, kind),
         draws=Draws(seed),
         clock=lambda: 12.5,
         deadline=0.2,
@@ -369,6 +370,30 @@ async def test_a_disk_that_fails_or_hangs_never_costs_the_answer(outlet: Outlet)
     assert asked.standby.dropped == (outlet.fault is not None)
     pending = asked.standby.memory.pending(asked.standby.memory.place(1, 12.5))
     assert pending == (outlet.fault is None)
+
+
+class Hurried(Standby):
+    """Notes how many seconds it is given for an event to reach the disk."""
+
+    given: float
+
+    async def next(
+        self, call: Call, plan: Plan, rng: Random, *, until: float, unsure: bool
+    ) -> Answer:
+        self.given = until - asyncio.get_running_loop().time()
+        return await super().next(call, plan, rng, until=until, unsure=unsure)
+
+    async def last(self, call: Call, *, until: float, unsure: bool) -> None:
+        self.given = until - asyncio.get_running_loop().time()
+        await super().last(call, until=until, unsure=unsure)
+
+
+async def test_the_wait_for_the_disk_leaves_time_for_the_answer_to_go_out() -> None:
+    asked = service(MemorySessions(fault=StoreUnavailableError("gone")), kind=Hurried)
+    assert isinstance(asked.standby, Hurried)
+    for answering in (asked.next(report()), asked.last(report())):
+        await answering
+        assert asked.standby.given <= 0.95 * asked.deadline
 
 
 async def test_the_end_of_a_session_is_kept_for_later() -> None:
