@@ -1,12 +1,13 @@
 """The commands as a person types them."""
 
 import json
+import signal
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -95,6 +96,23 @@ def test_workers_have_about_as_many_connections_each(directory: Path) -> None:
             assert api.getresponse().status == 200
         more = [open_files(pid) - n for pid, n in zip(pids, before, strict=True)]
     assert min(more) > 10  # fewer once in a million times
+
+
+def test_workers_are_replaced_while_callers_go_on(directory: Path) -> None:
+    publish(directory)
+    with serve(directory, "--workers=2") as served:
+        before = workers_of(served.process.pid)
+        served.process.send_signal(signal.SIGHUP)
+        until, seen = time.monotonic() + 30, []
+        while set(before) & set(workers_of(served.process.pid)):
+            assert time.monotonic() < until, "they are not replaced"
+            # What a worker has not accepted when it ends is reset.
+            with suppress(httpx.TransportError):
+                answer = httpx.post(f"{served.url}/next/7", json={"track": 3, "time": 0.5})
+                seen.append(answer.json()["position"])
+        assert len(workers_of(served.process.pid)) == 2
+        assert len(seen) > 10
+        assert seen == sorted(set(seen))
 
 
 def listeners(url: str) -> int:
