@@ -62,18 +62,28 @@ local function long_session(bitmap, order)
   local LARGE = 2 ^ 18 -- of 32 KiB, which a bitmap then takes at most
   local SHARED = 65521 -- a prime, so ids made of fields are spread over all of them
   local WHOLE, WITH_LARGE, OWN = 0, 1, 2 -- bits; the first of a byte is its highest
-  local fmod = math.fmod
+  local fmod, max = math.fmod, math.max
+
+  -- Returns where the bits of some tracks are, from OWN on, the last of these places, and whether
+  -- an id among them shares its bit.
+  local function places_of(tracks, count)
+    local places = {struct.unpack('<' .. string.rep('I8', count), tracks)}
+    places[count + 1] = nil -- struct appends the position where it stopped
+    local last = max(unpack(places))
+    if last < LARGE then return places, last, false end
+    for i = 1, count do
+      if places[i] >= LARGE then places[i] = fmod(places[i], SHARED) end
+    end
+    return places, max(unpack(places)), true
+  end
 
   local function heard_of(tracks, count)
-    local places = {struct.unpack('<' .. string.rep('I8', count), tracks)}
-    local bytes = redis.call('GETRANGE', bitmap, 0, -1)
+    local places, last, shared = places_of(tracks, count)
+    local bytes = redis.call('GETRANGE', bitmap, 0, math.floor((last + OWN) / 8))
     local masks, head = {[0] = 128, 64, 32, 16, 8, 4, 2, 1}, byte(bytes) or 0
-    local whole, shared = head >= masks[WHOLE], head % masks[WHOLE] >= masks[WITH_LARGE]
-    local found, n = {}, 0
+    local whole, found, n = head >= masks[WHOLE], {}, 0
     for i = 1, count do
-      local bit = places[i]
-      if bit >= LARGE then bit, shared = fmod(bit, SHARED), true end
-      bit = bit + OWN
+      local bit = places[i] + OWN
       local at = bit % 8
       local mask, part = masks[at], byte(bytes, (bit - at) / 8 + 1) or 0
       if part % (2 * mask) >= mask or not whole then
@@ -81,6 +91,7 @@ local function long_session(bitmap, order)
         found[n] = i - 1
       end
     end
+    shared = shared or head % masks[WHOLE] >= masks[WITH_LARGE]
     if n == 0 or whole and not shared then return found end
 
     local ids, sure = {}, {}
@@ -93,12 +104,8 @@ local function long_session(bitmap, order)
   end
 
   local function set_bits(tracks, whole)
-    local shared = false
-    for i = 1, #tracks, 8 do
-      local bit = struct.unpack('<I8', tracks, i)
-      if bit >= LARGE then bit, shared = fmod(bit, SHARED), true end
-      redis.call('SETBIT', bitmap, bit + OWN, 1)
-    end
+    local places, _, shared = places_of(tracks, #tracks / 8)
+    for i = 1, #places do redis.call('SETBIT', bitmap, places[i] + OWN, 1) end
     if shared then redis.call('SETBIT', bitmap, WITH_LARGE, 1) end
     if whole then redis.call('SETBIT', bitmap, WHOLE, 1) end
   end
