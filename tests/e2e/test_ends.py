@@ -44,9 +44,7 @@ class Terminal:
     """The service in a process group of its own, as a shell starts it."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
+        port = str(free_port())
         clean = {k: v for k, v in os.environ.items() if not k.startswith("RECSVC_")}
         self.url = f"http://127.0.0.1:{port}"
         self.output = directory / "output.txt"
@@ -59,14 +57,11 @@ class Terminal:
                 stderr=output,
                 start_new_session=True,
             )
-        until(self.answers)
+        until(self.is_ready)
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         assert self.process.poll() is None, self.output.read_text()
-        try:
-            return httpx.get(f"{self.url}/health/ready").status_code == 200
-        except httpx.TransportError:
-            return False
+        return answers(f"{self.url}/health/ready")
 
     def next(self) -> dict[str, Any]:
         answer: dict[str, Any] = httpx.post(
@@ -107,6 +102,13 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < limit, "it did not happen in time"
         time.sleep(0.02)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def server(directory: Path) -> int:
@@ -173,6 +175,7 @@ def test_it_says_where_it_answers_when_it_chose_the_port(directory: Path, worker
             assert httpx.get(f"{url}/health/ready").status_code == 200
         finally:
             served.send_signal(signal.SIGINT)
+            served.wait(20)
 
 
 def test_two_services_cannot_have_workers_on_one_port(directory: Path) -> None:
@@ -191,8 +194,7 @@ def test_two_services_cannot_have_workers_on_one_port(directory: Path) -> None:
             commands.append(command)
         try:
             until(lambda: any(command.poll() is not None for command in commands))
-            with suppress(subprocess.TimeoutExpired):
-                commands[0].wait(3)
+            until(lambda: answers(f"http://127.0.0.1:{port}/health/live"))  # the other one
             (ended,) = (command for command in commands if command.poll() is not None)
         finally:
             for command in commands:

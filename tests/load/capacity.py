@@ -80,7 +80,7 @@ def measure_workers(stage: Stage) -> None:
                     with limited(workers_of(pid) or [pid], _SHARE):
                         measure_closed(stage, "workers", small, 32)
         except LoadError as error:
-            stage.say(f"workers{_EACH}: {error}")
+            stage.complain(f"workers{_EACH}: not measured: {error}")
         else:
             _compare_workers(stage, _EACH)
 
