@@ -31,7 +31,8 @@ NOW = Moment()
 """When the tests began, in Unix milliseconds."""
 
 SET_BITS = (
-    Script("heard.lua").text + "local _, set_bits = long_session(KEYS[1]) set_bits(ARGV[1], true)"
+    Script("heard.lua").text
+    + "local _, set_bits = long_session('', KEYS[1]) set_bits(ARGV[1], true)"
 )
 """A script that notes tracks, 8 bytes each and not above a thousand, in the bitmap of a session."""
 

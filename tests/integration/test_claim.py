@@ -75,7 +75,7 @@ async def remember(
         state["heard"] = pack_tracks(tracks)
     elif tracks:
         for i, track in enumerate(tracks):
-            await command(client, "ZADD", keys.order(user), i - 100, pack_tracks([track]))
+            await command(client, "HSET", keys.session(user), pack_tracks([track]), i - len(tracks))
         if form == LONG:
             await command(client, "EVAL", SET_BITS, 1, keys.bitmap(user), pack_tracks(tracks))
     await client.hset(keys.session(user), mapping=state)
@@ -229,8 +229,9 @@ async def test_personal_tracks_that_are_all_heard_are_not_looked_up_again(
 
     assert await answer("v1") == CONTEXTUAL
     # Were they looked up, these would be found not to be heard any more.
-    await client.unlink(keys.bitmap(1), keys.order(1))
-    await client.hdel(keys.session(1), "heard")
+    await client.unlink(keys.bitmap(1))
+    heard = ("heard", pack_tracks([21]), pack_tracks([22]))
+    await command(client, "HDEL", keys.session(1), *heard)
     assert await answer("v1") == CONTEXTUAL
     assert await answer("v2") == PERSONAL  # another table has other personal tracks
 
@@ -389,8 +390,9 @@ async def test_a_session_that_grows_long_goes_on_as_it_was(
         assert outcome.track not in served
         assert outcome.propensity == 0.5
         served.append(outcome.track)
-        beside = await command(client, "ZCARD", keys.order(1))
-        assert beside == (0 if 2 * (i + 1) <= 128 else 2 * (i + 1))
+        long = 2 * (i + 1) > 128
+        assert await command(client, "EXISTS", keys.bitmap(1)) == long
+        assert await client.hexists(keys.session(1), "heard") != long
         found = await sessions.read(1)
         assert found is not None
         assert (found.listened, found.outside) == (2 * (i + 1), (i + 1) // 2)
@@ -452,7 +454,7 @@ async def test_small_ids_have_bits_of_their_own_and_nothing_else_is_asked(
     await remember(client, keys, 1, [0, 6, 60, LARGE], form=LONG)
     await sessions.claim(claim(three_pools(), track=2))  # 10 is the answer
     assert await bits(client, keys) == {0, 2, 4, 8, 12, 62, LARGE + 2}
-    await client.unlink(keys.order(1))
+    await command(client, "HDEL", keys.session(1), *map(pack_tracks, [[0], [6], [LARGE]]))
     assert await share_of_the_last(sessions, 0, 2, 6, LARGE, 59, 61) == 0.5
 
 
@@ -474,11 +476,67 @@ async def test_a_bitmap_that_was_lost_is_not_trusted_when_it_is_begun_anew(
     assert await share_of_the_last(sessions, 5, 6, 8, 9) == 1.0
 
 
+async def test_what_was_heard_longest_ago_is_known_however_much_is_heard_again(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    heard, rng = list(range(1200)), Random(1)
+    await remember(client, keys, 1, heard, form=LONG)
+    for step in range(700):
+        assert await sessions.listened(1, most=20) == heard[:20], step
+        kept = await command(client, "LLEN", keys.oldest(1))
+        assert 20 <= kept <= 1000
+        # As a service does that has nothing else left; what is reported is something else.
+        again, track = heard[0], rng.choice([0, 1, 15, 500, -1])
+        plan = Plan((pool(OLDEST, {again: 1.0}, memory=False),), Routes({None: (0,)}))
+        reported = heard[track]
+        await sessions.claim(claim(plan, track=reported))
+        heard = [t for t in heard if t not in (reported, again)]
+        heard += [reported, again] if reported != again else [again]
+    assert await sessions.listened(1) == heard
+
+
+async def test_what_was_heard_longest_ago_is_kept_no_longer_than_the_session(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    for end in (sessions.erase(1), sessions.finish(claim(three_pools()).report, {})):
+        await remember(client, keys, 1, list(range(200, 400)), form=LONG)
+        assert await sessions.listened(1, most=2) == [200, 201]
+        assert 0 < await command(client, "PTTL", keys.oldest(1)) <= 60_000
+        await end
+        assert await sessions.listened(1, most=2) == []
+        assert await command(client, "KEYS", f"{keys.prefix}:*:1") == []
+
+
+async def test_a_session_that_ends_while_it_is_looked_through_leaves_nothing(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    class Meddler:
+        """Erases the session after the first page."""
+
+        pages = 0
+
+        async def call(self, written: bytes) -> Any:
+            reply = await sessions.caller.call(written)
+            if b"HSCAN" in written:
+                self.pages += 1
+                if self.pages == 1:
+                    await sessions.erase(1)
+            return reply
+
+    await remember(client, keys, 1, list(range(2000)), form=LONG)
+    meddler = Meddler()
+    other = RedisSessions(meddler, keys, session_ttl=60, idempotency_ttl=60, events_max=1000)
+    assert await other.listened(1, most=20) == []
+    assert meddler.pages == 2
+    assert await command(client, "KEYS", f"{keys.prefix}:*:1") == []
+
+
 async def test_every_key_of_a_listener_expires(
     client: Client, keys: Keys, sessions: RedisSessions
 ) -> None:
     await remember(client, keys, 1, list(range(200, 400)), form=LONG)
     await sessions.claim(claim(three_pools(), key="k"))
+    await sessions.listened(1, most=5)
     names = await command(client, "KEYS", f"{keys.prefix}:*:1*")
     stored = [await command(client, "PTTL", name) for name in names]
     assert len(stored) == 4

@@ -78,7 +78,7 @@ async def test_a_session_that_an_old_record_makes_long_still_ends(
     for n in range(0, 128, 2):
         plan = Plan((pool(CONTEXTUAL, {n + 1: 1.0}),), Routes({None: (0,)}))
         await sessions.claim(claim(plan, track=n))
-    names = [keys.session(1), keys.order(1), keys.bitmap(1)]
+    names = [keys.session(1), keys.bitmap(1)]
     assert await command(client, "EXISTS", *names) == 1
     await replay.write("spool", [(1, record(901, track=900, at=NOW.ms - before_ms))])
     lives = [await command(client, "PTTL", name) for name in names]

@@ -181,7 +181,7 @@ async def test_unknown_tracks_and_damaged_evidence_are_answered(
     first = await ask(api, user, 2**63 - 1, 1.0)
     assert first["recommender"] == "session"
     for damage in (b"", b"x", b"\xff" * 100):
-        await client.hset(shop.keys.session(user), "evidence", damage)
+        await client.hset(shop.keys.session(user), "learnt", damage)
         answer = await ask(api, user, 5, 0.5)
         assert answer["recommender"] == "session"
         assert (await evidence_of(store, user)).tracks.tolist() == [5]

@@ -51,7 +51,7 @@ def make_session(target: Target, user: int, listened: int) -> None:
     ):
         _call(api, "DELETE", f"/user/{user}")
         heard: set[int] = set()
-        while not heard or (len(heard) < listened and not redis.exists(keys.order(user))):
+        while not heard or (len(heard) < listened and not redis.exists(keys.bitmap(user))):
             body = b'{"track":%d,"time":0.5}' % history[len(heard)]
             heard |= {history[len(heard)], _call(api, "POST", f"/next/{user}", body)["track"]}
         if len(heard) < listened:
@@ -78,7 +78,7 @@ def _add(redis: "Redis", keys: Keys, user: int, tracks: list[int], catalogue: in
     set_bits = redis.register_script(SET_BITS)
     for start in range(0, len(tracks), _TRACKS_AT_ONCE):
         ids = [pack_tracks([track]) for track in tracks[start : start + _TRACKS_AT_ONCE]]
-        redis.zadd(keys.order(user), {t: -start - at - 1 for at, t in enumerate(ids)})
+        redis.hset(keys.session(user), mapping={t: -start - at - 1 for at, t in enumerate(ids)})
         set_bits(keys=[keys.bitmap(user)], args=[b"".join(ids)])
     outside = sum(track >= catalogue for track in tracks)
     state = redis.hget(keys.session(user), "state")

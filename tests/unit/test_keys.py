@@ -19,7 +19,7 @@ def slot(key: str) -> str:
 
 
 def of_listener(keys: Keys, user: int) -> list[str]:
-    return [keys.session(user), keys.bitmap(user), keys.order(user), keys.idempotency(user, 7)]
+    return [keys.session(user), keys.bitmap(user), keys.oldest(user), keys.idempotency(user, 7)]
 
 
 @given(users, st.integers(1, 16_384))

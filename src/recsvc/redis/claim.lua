@@ -4,8 +4,8 @@
 -- The same algorithm as `policy.settle`; a test holds the two equal. Nothing is written of a
 -- claim before its answer is known, so a plan that is exhausted leaves no trace.
 --
--- KEYS   of each claim: session hash, heard bitmap, heard order, events stream; where there are
---        idempotency keys also idempotency now, before; all of one partition, each listener once
+-- KEYS   of each claim: session hash, heard bitmap, events stream; where there are idempotency
+--        keys also idempotency now, before; all of one partition, each listener once
 -- ARGV   session ttl in ms, events_max, idempotency ttl in ms, how many KEYS each claim has; then
 --        of each claim what is unpacked below, and of each pool that is sent its recommender, and
 --        its candidates: tracks (8 bytes each), weights and their sum (doubles); of a sample only
@@ -75,9 +75,10 @@ end
 -- Returns the index of the track to serve, from 0 on, and its propensity; nil when all are `gone`.
 local function settle_pool(candidates, count, pick, spare, gone)
   if #gone == count then return nil end
+  local total = weight_of(candidates, count, count)
+  local left = total
   if #gone <= FEW then
-    local total = weight_of(candidates, count, count)
-    local left, heard = total, false
+    local heard = false
     for i = 1, #gone do
       left = left - weight_of(candidates, count, gone[i])
       heard = heard or gone[i] == pick
@@ -88,9 +89,15 @@ local function settle_pool(candidates, count, pick, spare, gone)
     end
   end
   local weights = {struct.unpack('<' .. string.rep('d', count), candidates, 8 * count + 1)}
-  for i = 1, #gone do weights[gone[i] + 1] = 0 end
-  local left = 0
-  for i = 1, count do left = left + weights[i] end
+  left = total
+  for i = 1, #gone do
+    local at = gone[i] + 1
+    left, weights[at] = left - weights[at], 0
+  end
+  if left <= total / 16 then -- as above
+    left = 0
+    for i = 1, count do left = left + weights[i] end
+  end
   if weights[pick + 1] == 0 then
     local mark, sum = spare * left, 0
     for i = 1, count do
@@ -105,25 +112,25 @@ end
 
 -- How many tracks of the catalogue a session has heard, this report included; -1: unknown. It is
 -- `exact` only while the catalogue is the one that the count of outsiders was made with.
-local function heard_of_catalogue(exact, heard, order, outside, known, reported)
+local function heard_of_catalogue(exact, heard, session, outside, known, reported)
   if not exact then return -1 end
-  local count = (heard and #heard / 8 or call('ZCARD', order)) - outside
-  if known and not has_heard(heard, order, reported) then count = count + 1 end
+  local count = count_heard(heard, session) - outside
+  if known and not has_heard(heard, session, reported) then count = count + 1 end
   return count
 end
 
-local function settle_sample(tracks, population, count, heard, order, reported)
+local function settle_sample(tracks, population, count, heard, session, reported)
   if count < 0 then return nil end
   for i = 0, #tracks / 8 - 1 do
     local id = sub(tracks, 8 * i + 1, 8 * i + 8)
-    if id ~= reported and not has_heard(heard, order, id) then
+    if id ~= reported and not has_heard(heard, session, id) then
       return i, 1 / math.max(population - count, 1)
     end
   end
 end
 
 local function claim(first_key, first)
-  local session, bitmap, order, events, idem, idem_before =
+  local session, bitmap, events, idem, idem_before =
     unpack(KEYS, first_key, first_key + own_keys - 1)
   local sent, policy, version, late, contextual, personal, otherwise, expected, recount, field,
     answer, evidence, numbers, track, time, fresh, event, draws =
@@ -144,7 +151,7 @@ local function claim(first_key, first)
   local id, last, position, outside, counted, started = read_session(stored[1])
   local heard = stored[2] or (not id and '' or nil)
   local heard_of, set_bits
-  if not heard then heard_of, set_bits = long_session(bitmap, order) end
+  if not heard then heard_of, set_bits = long_session(session, bitmap) end
   if id then
     position, outside = tonumber(position), tonumber(outside)
   else
@@ -166,8 +173,8 @@ local function claim(first_key, first)
     rank = i
     local pick, count, spare = struct.unpack('<iid', draws, 16 * nth - 15)
     if spare == SAMPLE then
-      local gone = heard_of_catalogue(counted == version, heard, order, outside, known, reported)
-      index, propensity = settle_sample(candidates, pick, gone, heard, order, reported)
+      local gone = heard_of_catalogue(counted == version, heard, session, outside, known, reported)
+      index, propensity = settle_sample(candidates, pick, gone, heard, session, reported)
     elseif pick == ONLY_NAMED then
       if not spent then return {'more'} end
     elseif pick >= 0 and not (spent and recommender == 'personal') then
@@ -185,28 +192,21 @@ local function claim(first_key, first)
   end
   if not choice then
     return {'exhausted', position,
-      heard_of_catalogue(counted == version, heard, order, outside, known, reported)}
+      heard_of_catalogue(counted == version, heard, session, outside, known, reported)}
   end
 
   local fallback = (late or rank > 1) and '1' or '0'
   local served = decimal(choice)
   propensity = string.format('%.17g', propensity)
-  if not known and not has_heard(heard, order, reported) then outside = outside + 1 end
-  heard = add_heard(heard, session, bitmap, order, position, reported, choice, set_bits)
+  if not known and not has_heard(heard, session, reported) then outside = outside + 1 end
+  if position == 0 and stored[1] then call('UNLINK', session) end -- it could not be read
   local state = write_state(id, recommender, position + 1, outside, counted, started, track, time,
     served, now, policy, version)
-  if heard then
-    call('HSET', session, 'state', state, 'heard', heard)
-  else
-    call('HSET', session, 'state', state)
-  end
+  local long = write_heard(heard, session, bitmap, state, position, reported, choice, set_bits)
   if spent_now then call('HSET', session, 'spent', version) end
-  if evidence ~= '' then call('HSET', session, 'evidence', evidence) end
+  if evidence ~= '' then call('HSET', session, 'learnt', evidence) end
   call('PEXPIRE', session, ttl)
-  if not heard then
-    call('PEXPIRE', bitmap, ttl)
-    call('PEXPIRE', order, ttl)
-  end
+  if long then call('PEXPIRE', bitmap, ttl) end
   local entry = call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
     .. ',"session":"' .. id .. '","position":' .. position .. ',"recommendation":' .. served
     .. ',"recommender":"' .. recommender .. '","propensity":' .. propensity

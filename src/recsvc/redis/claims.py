@@ -20,7 +20,7 @@ from recsvc.tracks import pack_tracks
 __all__ = ["ClaimWriter", "outcome"]
 
 _LIMITS, _SCALARS, _POOL = 4, 18, 2
-_KEYS, _KEYS_WITH_IDEMPOTENCY = 4, 6
+_KEYS, _KEYS_WITH_IDEMPOTENCY = 3, 5
 _NUMBERS = struct.Struct("<Bqqq").pack  # known, expires, now, reported
 _DRAW = struct.Struct("<iid").pack
 _MOST_FORMS = 1024
@@ -82,10 +82,10 @@ class ClaimWriter:
             if len(self._forms) > _MOST_FORMS:  # windows pass
                 self._forms.clear()
             keys = self._keys.of_session(user, window or 0)
-            written = map(word, keys[:_KEYS] if window is None else keys)
+            written = map(word, keys[: _KEYS if window is None else _KEYS_WITH_IDEMPOTENCY])
             form = b"".join([key.replace(b":%d" % user, b":%d", 1) for key in written])
             self._forms[kind] = form
-        return form % ((user, user, user) if window is None else (user, user, user, user, user))
+        return form % ((user, user) if window is None else (user, user, user, user))
 
 
 @lru_cache(maxsize=1024)

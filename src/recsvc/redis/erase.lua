@@ -1,17 +1,18 @@
 -- Removes all that is held on a listener, in one step, and marks their events: what stands
 -- before the mark is nobody's any more, and is left out wherever events are read.
+-- `heard.lua` comes before it.
 --
--- KEYS   as in claim.lua, then who has been forgotten (scored by when, in ms)
+-- KEYS   session hash, heard bitmap, events stream, idempotency now, before, tracks heard
+--        longest ago, then who has been forgotten (scored by when, in ms)
 -- ARGV   listener, events_max
 -- Returns {1 if there was a session, else 0; how many tracks it had heard; when, in ms; the
 --         stream entry of the mark}.
 
-local session, bitmap, order, events, idem, idem_before, forgotten = unpack(KEYS)
+local session, bitmap, events, idem, idem_before, oldest, forgotten = unpack(KEYS)
 local user, events_max = ARGV[1], ARGV[2]
 
-local short = redis.call('HGET', session, 'heard')
-local heard = short and #short / 8 or redis.call('ZCARD', order)
-redis.call('UNLINK', bitmap, order, idem, idem_before)
+local heard = count_heard(redis.call('HGET', session, 'heard'), session)
+redis.call('UNLINK', bitmap, idem, idem_before, oldest)
 local found = redis.call('UNLINK', session)
 
 local clock = redis.call('TIME')

@@ -1,14 +1,14 @@
 -- Ends a session: writes its last event and removes its state, in one step.
 -- `state.lua` comes before it.
 --
--- KEYS   as in claim.lua
+-- KEYS   as in erase.lua, but for the last
 -- ARGV   event (a JSON object without its closing brace), events_max,
 --        idempotency field or empty, idempotency ttl in ms, expiry as in claim.lua
 -- Returns {stream entry, session, position}; without a session the event is written all the
 --         same, for the track was heard. Nothing when this call had been made before, and
 --         {'late', this server's time in ms} when it comes too late.
 
-local session, bitmap, order, events, idem, idem_before = unpack(KEYS)
+local session, bitmap, events, idem, idem_before, oldest = unpack(KEYS)
 local event, events_max, field, idem_ttl = unpack(ARGV)
 local expires = tonumber(ARGV[5])
 
@@ -29,5 +29,5 @@ local id, _, position = read_session(redis.call('HGET', session, 'state'))
 local entry = redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
   .. ',"session":' .. (id and '"' .. id .. '"' or 'null')
   .. ',"position":' .. (position or '0') .. '}')
-redis.call('UNLINK', session, bitmap, order)
+redis.call('UNLINK', session, bitmap, oldest)
 return {entry, id or false, position or false}

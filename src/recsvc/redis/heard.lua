@@ -1,19 +1,20 @@
 -- What a session has heard. The scripts that need it begin with this text.
 --
 -- A track is 8 bytes, little-endian. Up to SHORT tracks are one string, in the order in which
--- they were last heard: the field `heard` of the session hash. More are a sorted set, scored by
--- when they were last heard, and a bitmap, both beside the hash, which then has no such field.
+-- they were last heard: the field `heard` of the session hash. More are a field of the hash each,
+-- which has then no such string; its value tells when the track was last heard, as a number that
+-- grows. And they are a bitmap beside the hash.
 --
 -- In the bitmap a track has the bit of its id, counted from OWN on; ids from LARGE on share the
 -- first SHARED of these bits with the small ones. WHOLE tells that no track is missing: one that
 -- was lost and begun anew has not got that bit. WITH_LARGE tells that there are large ids. In a
--- whole bitmap without any a bit says it all; otherwise the sorted set is asked for those that
--- have one, or for all.
+-- whole bitmap without any a bit says it all; otherwise the hash is asked for those that have
+-- one, or for all.
 
 -- Found once, and not for each track of a session.
 local byte, find, sub = string.byte, string.find, string.sub
 
-local SHORT = 128 -- as many strings as a sorted set may have in a listpack, which is searched
+local SHORT = 128 -- above, to look through the string costs more than a bitmap
 
 -- Returns which of the ids in `packed` is `id`, from 0 on; nil for none.
 local function index_in(packed, id)
@@ -50,15 +51,26 @@ local function heard_after(heard, id)
 end
 
 -- Tells whether a session has heard a track; `heard` is nil for a long one.
-local function has_heard(heard, order, id)
+local function has_heard(heard, session, id)
   if heard then return index_in(heard, id) ~= nil end
-  return redis.call('ZSCORE', order, id) ~= false
+  return redis.call('HEXISTS', session, id) == 1
+end
+
+-- Returns how many tracks a session has heard; `heard` is nil for a long one.
+local function count_heard(heard, session)
+  if heard then return #heard / 8 end
+  local count = redis.call('HLEN', session)
+  -- The other fields that a long one may have. No name of these has 8 bytes, as tracks have.
+  for _, value in ipairs(redis.call('HMGET', session, 'state', 'spent', 'learnt')) do
+    if value then count = count - 1 end
+  end
+  return count
 end
 
 -- Returns two functions for a long session: one that returns the indices, from 0 on, of those
 -- tracks of a list that it has heard, and one that sets the bits of tracks. They are made when a
 -- session is long: what every call of a script makes costs all of them.
-local function long_session(bitmap, order)
+local function long_session(session, bitmap)
   local LARGE = 2 ^ 18 -- of 32 KiB, which a bitmap then takes at most
   local SHARED = 65521 -- a prime, so ids made of fields are spread over all of them
   local WHOLE, WITH_LARGE, OWN = 0, 1, 2 -- bits; the first of a byte is its highest
@@ -96,9 +108,9 @@ local function long_session(bitmap, order)
 
     local ids, sure = {}, {}
     for i = 1, n do ids[i] = sub(tracks, 8 * found[i] + 1, 8 * found[i] + 8) end
-    local scores = redis.call('ZMSCORE', order, unpack(ids))
+    local heard = redis.call('HMGET', session, unpack(ids))
     for i = 1, n do
-      if scores[i] then sure[#sure + 1] = found[i] end
+      if heard[i] then sure[#sure + 1] = found[i] end
     end
     return sure
   end
@@ -113,26 +125,29 @@ local function long_session(bitmap, order)
   return heard_of, set_bits
 end
 
--- Notes that a session, after `position` answers, has heard two more tracks. Returns what is
--- to be the hash's field `heard`, nil if there is to be none. `set_bits` is that of a long session,
--- where whoever calls has it.
-local function add_heard(heard, session, bitmap, order, position, reported, served, set_bits)
+-- Writes a session's `state`, and that after `position` answers it has heard two more tracks.
+-- Returns whether it is long. `set_bits` is that of a long session, where whoever calls has it.
+local function write_heard(heard, session, bitmap, state, position, reported, served, set_bits)
+  if heard then
+    heard = heard_after(heard_after(heard, reported), served)
+    if #heard <= 8 * SHORT then
+      redis.call('HSET', session, 'state', state, 'heard', heard)
+      return false
+    end
+  end
+  set_bits = set_bits or select(2, long_session(session, bitmap))
   if not heard then
-    set_bits = set_bits or select(2, long_session(bitmap, order))
-    redis.call('ZADD', order, 2 * position, reported, 2 * position + 1, served)
+    redis.call('HSET', session, 'state', state, reported, 2 * position, served, 2 * position + 1)
     set_bits(reported .. served, false)
-    return nil
+    return true
   end
-  heard = heard_after(heard_after(heard, reported), served)
-  if #heard <= 8 * SHORT then return heard end
-  set_bits = select(2, long_session(bitmap, order))
-  local ids, scored = ids_in(heard), {}
+  local ids, fields = ids_in(heard), {}
   for i, id in ipairs(ids) do
-    scored[2 * i - 1], scored[2 * i] = 2 * position + 1 - #ids + i, id
+    fields[2 * i - 1], fields[2 * i] = id, 2 * position + 1 - #ids + i
   end
-  redis.call('UNLINK', bitmap, order)
-  redis.call('ZADD', order, unpack(scored))
-  set_bits(heard, true)
+  redis.call('UNLINK', bitmap)
+  redis.call('HSET', session, 'state', state, unpack(fields))
   redis.call('HDEL', session, 'heard')
-  return nil
+  set_bits(heard, true)
+  return true
 end

@@ -4,10 +4,11 @@ The braces make one listener's keys and the stream of their events share a Clust
 slot, so that one script may touch them all. Listeners are spread over `partitions`
 such slots; the number is fixed for the life of a deployment.
 
-    recsvc:{0}:session:17     hash    the session as one text (state.lua), while it is short
-                                      the tracks heard in it, and what its policy keeps
-    recsvc:{0}:order:17       zset    the tracks heard in a long one, by when they were heard
-    recsvc:{0}:bitmap:17      string  the same tracks, a bit each (heard.lua)
+    recsvc:{0}:session:17     hash    the session as one text (state.lua), the tracks heard in
+                                      it (heard.lua), and what its policy keeps
+    recsvc:{0}:bitmap:17      string  the tracks heard in a long one, a bit each
+    recsvc:{0}:oldest:17      list    some that were heard longest ago in it (oldest.lua), where
+                                      the whole catalogue has been heard
     recsvc:{0}:idem:17:4711   hash    answers by idempotency key, one key a time window
     recsvc:{0}:events         stream  what was heard and served
     recsvc:{0}:forgotten      zset    who asked to be forgotten, by when
@@ -38,9 +39,9 @@ class Keys:
         """The tracks heard in a long session, a bit each."""
         return f"{self.prefix}:{{{user % self.partitions}}}:bitmap:{user}"
 
-    def order(self, user: int) -> str:
-        """The tracks heard in a long session, scored by when they were heard."""
-        return f"{self.prefix}:{{{user % self.partitions}}}:order:{user}"
+    def oldest(self, user: int) -> str:
+        """Some of the tracks that were heard longest ago in a long session."""
+        return f"{self.prefix}:{{{user % self.partitions}}}:oldest:{user}"
 
     def idempotency(self, user: int, window: int) -> str:
         """The answers given by idempotency key in one window of time."""
@@ -55,14 +56,14 @@ class Keys:
         return f"{self.prefix}:{{{partition}}}:forgotten"
 
     def of_session(self, user: int, window: int) -> tuple[str, str, str, str, str, str]:
-        """All keys that the scripts of one listener's session touch, in their order."""
+        """The keys that the scripts of one listener's session touch, in order; not all by each."""
         return (
             self.session(user),
             self.bitmap(user),
-            self.order(user),
             self.events(user % self.partitions),
             self.idempotency(user, window),
             self.idempotency(user, window - 1),
+            self.oldest(user),
         )
 
     def replayed(self, partition: int) -> str:

@@ -1,8 +1,9 @@
 -- Records what was answered without this server, or what it has lost, in one step.
 -- `heard.lua` and `state.lua` come before it.
 --
--- KEYS   events stream, marks, who has been forgotten, then of each record the keys of claim.lua
---        but for the stream: session hash, heard bitmap, heard order, idempotency now, before
+-- KEYS   events stream, marks, who has been forgotten, then of each record the keys of
+--        erase.lua but for the first and the last: session hash, heard bitmap, idempotency now,
+--        before, tracks heard longest ago
 -- ARGV   mark, session ttl in ms, events_max, idempotency ttl in ms, then of each record,
 --        from FIRST on, what its first line below unpacks; tracks are 8 bytes each
 -- A record is written once however often it comes: its number is above the mark only once.
@@ -49,12 +50,12 @@ local function write(r, first_key)
   local number, message, entry, orphan, reported, time, known, written_at, fresh, own,
     own_position, choice, recommender, propensity, fallback, policy, version, field, answer,
     event = unpack(ARGV, r, r + RECORD - 1)
-  local session, bitmap, order, idem, idem_before = unpack(KEYS, first_key, first_key + 4)
+  local session, bitmap, idem, idem_before, oldest = unpack(KEYS, first_key, first_key + 4)
   local at, user = tonumber(written_at), string.match(session, '%d+$')
 
   if entry ~= '' and stored_or_trimmed(entry) then return 0 end
   if message == 'forget' then
-    forget(user, {session, bitmap, order, idem, idem_before})
+    forget(user, {session, bitmap, idem, idem_before, oldest})
     return 1
   end
   local asked = redis.call('ZSCORE', forgotten, user)
@@ -76,7 +77,7 @@ local function write(r, first_key)
   local ours = not stored or stored == id
 
   if choice == '' then
-    if ours and latest <= at then redis.call('UNLINK', session, bitmap, order) end
+    if ours and latest <= at then redis.call('UNLINK', session, bitmap, oldest) end
     add_event(event, (stored or own ~= '') and id, position, '')
     if field ~= '' then redis.call('HSET', idem, field, '') end
   else
@@ -84,21 +85,22 @@ local function write(r, first_key)
     if ours and left > 0 then
       local heard = state[2] or (not stored and '' or nil)
       outside = tonumber(outside or 0)
-      if known ~= '1' and not has_heard(heard, order, reported) then outside = outside + 1 end
+      if known ~= '1' and not has_heard(heard, session, reported) then outside = outside + 1 end
       -- Counted with another catalogue, it is to be counted anew.
       counted = (counted or version) == version and version or ''
-      heard = add_heard(heard, session, bitmap, order, position, reported, choice)
-      if heard then redis.call('HSET', session, 'heard', heard) end
       if latest <= at then
         last, last_track, last_time, last_served = recommender, decimal(reported), time, served
         last_at, last_policy, last_version = written_at, policy, version
       end
-      redis.call('HSET', session, 'state', write_state(id, last,
-        math.max(position + 1, tonumber(answers or 0)), outside, counted, started or written_at,
-        last_track, last_time, last_served, last_at, last_policy, last_version))
-      -- Those beside the hash may be new, and then live as long as it does.
+      local new = write_state(id, last, math.max(position + 1, tonumber(answers or 0)), outside,
+        counted, started or written_at, last_track, last_time, last_served, last_at, last_policy,
+        last_version)
+      if state[1] and not stored then redis.call('UNLINK', session) end -- it could not be read
+      write_heard(heard, session, bitmap, new, position, reported, choice)
+      -- The bitmap may be new, and then lives as long as the hash does.
       local lives = math.max(left, redis.call('PTTL', session))
-      for _, key in ipairs({session, bitmap, order}) do redis.call('PEXPIRE', key, lives) end
+      for _, key in ipairs({session, bitmap}) do redis.call('PEXPIRE', key, lives) end
+      redis.call('UNLINK', oldest) -- the record may be of something older
     end
     add_event(event, id, position, ',"recommendation":' .. served .. ',"recommender":"'
       .. recommender .. '","propensity":' .. propensity .. ',"fallback":'

@@ -126,9 +126,9 @@ class RedisReplay:
         return [
             self.keys.session(user),
             self.keys.bitmap(user),
-            self.keys.order(user),
             self.keys.idempotency(user, window),
             self.keys.idempotency(user, window - 1),
+            self.keys.oldest(user),
         ]
 
 

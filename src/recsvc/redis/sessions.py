@@ -12,6 +12,7 @@ from recsvc.redis.caller import Caller
 from recsvc.redis.claims import ClaimWriter, outcome
 from recsvc.redis.guesses import Guesses, likely_pools
 from recsvc.redis.keys import Keys
+from recsvc.redis.listened import Listened
 from recsvc.redis.resp import command
 from recsvc.redis.script import Script
 from recsvc.redis.state import read_state
@@ -29,12 +30,10 @@ from recsvc.session import (
     Session,
     idempotency_field,
 )
-from recsvc.tracks import pack_tracks, unpack_tracks
 
 __all__ = ["RedisSessions"]
 
 _TOGETHER = 10  # claims in one call of the script, which nothing else can interrupt
-_PAGE = 10_000  # tracks in one reply; whoever shares the connection waits for it
 
 
 class RedisSessions:
@@ -50,8 +49,9 @@ class RedisSessions:
         self._recall = Script("state.lua", "recall.lua")
         self._claim = Script("heard.lua", "state.lua", "claim.lua")
         self._finish = Script("state.lua", "finish.lua")
-        self._erase = Script("erase.lua")
+        self._erase = Script("heard.lua", "erase.lua")
         self._probe = Script("probe.lua")
+        self._listened = Listened(caller, keys, ttl=session_ttl)
         self._writer = ClaimWriter(
             self._claim.digest,
             keys,
@@ -120,9 +120,9 @@ class RedisSessions:
     async def read(self, user: int) -> Session | None:
         """Return a listener's session, None when there is none."""
         key = self.keys.session(user)
-        (written, heard), in_order, ttl = await gather(
-            self.caller.call(command("HMGET", key, "state", "heard")),
-            self.caller.call(command("ZCARD", self.keys.order(user))),
+        written, listened, ttl = await gather(
+            self.caller.call(command("HGET", key, "state")),
+            self._listened.count(user),
             self.caller.call(command("PTTL", key)),
         )
         state = read_state(written)
@@ -139,7 +139,7 @@ class RedisSessions:
             at=state["at"],
             policy=state["policy"],
             table_version=state["table"],
-            listened=in_order if heard is None else len(heard) // 8,
+            listened=listened,
             expires_in=max(ttl, 0) / 1000,
             outside=state["outside"],
         )
@@ -158,32 +158,13 @@ class RedisSessions:
 
     async def heard(self, user: int, tracks: Sequence[int]) -> list[bool]:
         """Tell which of some tracks the session has heard."""
-        if not tracks:
-            return []
-        short = await self._short(user)
-        if short is not None:
-            gone = set(short)
-            return [track in gone for track in tracks]
-        ids = (pack_tracks([track]) for track in tracks)
-        scores = await self.caller.call(command("ZMSCORE", self.keys.order(user), *ids))
-        return [score is not None for score in scores]
+        return await self._listened.which(user, tracks)
 
     async def listened(self, user: int, most: int | None = None) -> list[int]:
         """Return the tracks of the session, or `most` of them, longest ago first."""
-        found = await self._short(user)
-        if found is not None:
-            return found if most is None else found[:most]
-        found = []
-        while most is None or len(found) < most:
-            size = _PAGE if most is None else min(_PAGE, most - len(found))
-            start = len(found)
-            page = await self.caller.call(
-                command("ZRANGE", self.keys.order(user), start, start + size - 1)
-            )
-            found += unpack_tracks(b"".join(page))
-            if len(page) < size:
-                break
-        return found
+        return await (
+            self._listened.all(user) if most is None else self._listened.oldest(user, most)
+        )
 
     async def erase(self, user: int) -> Receipt:
         """Remove everything held on a listener, and mark their events as nobody's.
@@ -204,11 +185,6 @@ class RedisSessions:
 
     async def _all_recalled(self, replies: Awaitable[list[Any]]) -> list[Recalled | None]:
         return [reply and _recalled(reply) for reply in await replies]
-
-    async def _short(self, user: int) -> list[int] | None:
-        """Return what a short session has heard, longest ago first; None for any other."""
-        packed = await self.caller.call(command("HGET", self.keys.session(user), "heard"))
-        return None if packed is None else unpack_tracks(packed)
 
     def _send_claims(
         self, claims: Sequence[Claim], sent: Sequence[tuple[int, ...]]
