@@ -5,7 +5,7 @@ HTTP or Redis: what it needs from outside are the ports `Sessions` and `Tables`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -84,13 +84,8 @@ class Service:
         for places in _rounds(reports):
             keyed = [place for place in places if reports[place].key is not None]
             others = [place for place in places if reports[place].key is None]
-            calls = [self.call(reports[place]) for place in others]
-            told = [partial(answers.__setitem__, place) for place in others]
             await asyncio.gather(
-                *(
-                    self.begin([calls[at] for at in bundle], [told[at] for at in bundle])
-                    for bundle in self.bundles(calls)
-                ),
+                *self._begin_all(reports, answers, others),
                 *(self._next_keyed(reports[place], answers, place) for place in keyed),
             )
         return [answer for answer in answers if answer is not None]
@@ -153,6 +148,19 @@ class Service:
     async def explain(self, report: Report) -> Explanation:
         """Say what `next` would do now, and why, changing nothing."""
         return await self._within_deadline(self._explaining.explain(self.call(report)))
+
+    def _begin_all(
+        self, reports: Sequence[Report], answers: list[Answer | None], places: Sequence[int]
+    ) -> Iterator[Coroutine[Any, Any, None]]:
+        """Answer the reports of some places, of different listeners.
+
+        What is asked of the store for some goes out before the calls of others are made.
+        """
+        for some in self.sessions.bundles([reports[place].user for place in places]):
+            calls = [self.call(reports[places[at]]) for at in some]
+            told = [partial(answers.__setitem__, places[at]) for at in some]
+            for bundle in self.bundles(calls):
+                yield self.begin([calls[at] for at in bundle], [told[at] for at in bundle])
 
     async def _next_keyed(self, report: Report, answers: list[Answer | None], place: int) -> None:
         # A key is asked for again where the store fails, so it goes alone.
