@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from recsvc.tracks import Ids, pack_tracks, unpack_tracks
 
-__all__ = ["SIEVE", "Candidates"]
+__all__ = ["SEVERAL", "SIEVE", "Candidates"]
 
 Floats = npt.NDArray[np.floating]
 
@@ -18,6 +18,8 @@ _DOUBLE = struct.Struct("<d")
 _FLOAT64 = np.dtype("<f8")
 SIEVE = 512
 """Bytes."""
+SEVERAL = 255
+"""What stands in a sieve for tracks that differ."""
 
 
 class Candidates:
@@ -34,13 +36,11 @@ class Candidates:
         floats, ids = np.asarray(weights, _FLOAT64), np.asarray(tracks, np.int64)
         # Not a list: thousands of these may be kept, and the garbage collector looks into lists.
         self.cumulative = array("d", np.add.accumulate(floats).tobytes())
-        sieve = np.zeros(SIEVE, np.uint8)
-        sieve[2 * (ids & 255) + (ids >> 8 & 1)] = 1
-        self.packed = pack_tracks(ids) + floats.tobytes() + _DOUBLE.pack(self.total)
-        self.packed += sieve.tobytes()
+        self.packed = pack_tracks(ids) + floats.tobytes() + _DOUBLE.pack(self.total) + _sieve(ids)
         """The ids as int64, then the weights and their sum as float64, all little-endian, then
-        what rules most other tracks out: 512 bytes, of which that by a track's lowest nine bits is
-        1. Its index is twice the lowest byte, and the lowest bit of the next."""
+        what rules nearly all other tracks out: 512 bytes. That by a track's lowest nine bits (its
+        index is twice the lowest byte, and the lowest bit of the next) has the next seven and one;
+        0 for no track, or SEVERAL."""
 
     @classmethod
     def of_packed(cls, packed: bytes, cumulative: "array[float]") -> "Candidates":
@@ -80,3 +80,11 @@ class Candidates:
             return -1
         index = bisect_right(sums, chance * sums[-1])
         return index if index < len(sums) else len(sums) - 1  # the product may round up
+
+
+def _sieve(ids: Ids) -> bytes:
+    sieve = np.zeros(SIEVE, np.uint8)
+    places, marks = 2 * (ids & 255) + (ids >> 8 & 1), 1 + (ids >> 9 & 127)
+    sieve[places] = marks
+    sieve[places[sieve[places] != marks]] = SEVERAL
+    return sieve.tobytes()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import struct
 from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import replace
@@ -149,6 +150,18 @@ async def test_redis_settles_as_the_policy_does(
         latest = [reported, outcome.track] if reported != outcome.track else [reported]
         assert await sessions.listened(user) == [t for t in heard if t not in latest] + latest
         assert await sessions.heard(user, TRACKS) == [t in gone | set(latest) for t in TRACKS]
+
+
+async def test_a_weight_that_looks_like_a_heard_track_is_none(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    whole, half = struct.unpack("<qq", struct.pack("<dd", 1.0, 0.5))
+    plan = Plan((pool(CONTEXTUAL, {0: 1.0, 2**16: 0.5}),), Routes({None: (0,)}))
+    for user, (heard, reported) in enumerate([([whole, half], 5), ([half], whole)]):
+        await remember(client, keys, user, heard, form=SHORT)
+        outcome = await sessions.claim(claim(plan, user=user, track=reported))
+        assert isinstance(outcome, Claimed)
+        assert (outcome.track, outcome.propensity) == (0, 2 / 3)
 
 
 async def test_concurrent_claims_never_get_the_same_track(

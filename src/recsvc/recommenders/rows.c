@@ -16,7 +16,7 @@ typedef struct {
     const float *weights;
 } Rows;
 
-enum { SIEVE = 512 };
+enum { SIEVE = 512, SEVERAL = 255 };
 
 /* Write the ids of a row `[k]`, its weights and their sum, 8 bytes each, the sieve of
    `candidates.py`, and the running sums of the weights to `to`; return k. There are fewer than
@@ -33,7 +33,8 @@ EXPORTED int candidates(const Rows *rows, int row, void *to)
     memset(sieve, 0, SIEVE);
     for (int64_t i = 0; i < count; i++) {
         int64_t id = ids[i] = rows->ids[indices[i]];
-        sieve[2 * (id & 255) + (id >> 8 & 1)] = 1;
+        uint8_t *place = sieve + 2 * (id & 255) + (id >> 8 & 1), mark = 1 + (id >> 9 & 127);
+        *place = *place && *place != mark ? SEVERAL : mark;
     }
     for (int64_t i = 0; i < count; i++) {
         weights[i] = given[i];

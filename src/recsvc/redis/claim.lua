@@ -9,13 +9,17 @@
 -- ARGV   session ttl in ms, events_max, idempotency ttl in ms, how many KEYS each claim has; then
 --        of each claim what is unpacked below, and of each pool that is sent its recommender, and
 --        its candidates: tracks (8 bytes each), weights and their sum (doubles); of a sample only
---        tracks
--- `numbers` are whether the catalogue has the reported track (byte), when the claim expires, now,
--- and that track (int64 each). `sent` are the numbers of the pools that are sent (bytes), as the
--- routes `contextual`, `personal` and `otherwise` have them. `draws` has of each its pick (int32; of
--- a sample its population), how many candidates there are (int32) and its spare (double;
--- MEMORYLESS: heard tracks stay in it; SAMPLE: it is one). The pick of a personal pool that is
--- thought to be spent, and comes without its candidates, is ONLY_NAMED.
+--        tracks. A word costs as much as to look up three tracks, hence so few.
+-- `draws` has of each pool that is sent its number (byte), its pick (int32; of a sample its
+-- population), how many candidates there are (int32) and its spare (double; MEMORYLESS: heard tracks
+-- stay in it; SAMPLE: it is one). The pick of a personal pool that is thought to be spent, and comes
+-- without its candidates, is ONLY_NAMED.
+-- `routes` has the lengths of two (bytes), then the numbers of the pools to ask after contextual,
+-- after personal, otherwise (bytes). `numbers` are whether the catalogue has the reported track,
+-- whether the plan is a fallback (bytes), when the claim expires, now, and that track (int64 each).
+-- `rare` is empty for most claims, or has, apart by spaces, the position that the session is to
+-- have, its tracks outside of the catalogue counted anew, idempotency field, and answer to keep
+-- under it but for what is found out here; each may be empty.
 -- Returns of each claim
 --         {'claimed', track, recommender, propensity, position, session, fallback, stream entry,
 --         1 if the personal pool is spent, else 0},
@@ -24,7 +28,9 @@
 --         {'failed'} for an error among several claims, or
 --         {'exhausted', position, distinct tracks heard of the catalogue (-1: unknown)}.
 
-local LIMITS, SCALARS, POOL = 4, 18, 2
+local LIMITS, SCALARS, POOL = 4, 11, 2
+local DRAW = 17 -- bytes
+local SEVERAL = 255 -- in a sieve, which `candidates.py` explains
 local MEMORYLESS, SAMPLE, ONLY_NAMED = -1, -2, -2
 local FEW = 12 -- weights that are sooner looked up one by one than unpacked with all others
 local ttl, events_max, idem_ttl, own_keys = unpack(ARGV, 1, LIMITS)
@@ -35,30 +41,35 @@ local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 -- These are not inside of `claim`: to make them anew for each claim takes a microsecond.
 
--- Returns the indices, from 0 on, of those among some candidates that have been heard.
+-- Returns the indices, from 0 on, of those among some candidates that have been heard. From `count`
+-- on what is found is no candidate, but a weight that looks like one.
 local function heard_among(candidates, count, heard, heard_of, reported)
-  local gone, tracks, sieve = {}, sub(candidates, 1, 8 * count), 16 * count + 9
+  local gone, sieve = {}, 16 * count + 9
   local sifted = #candidates > sieve
   if not heard then
-    gone = heard_of(tracks, count)
+    gone = heard_of(candidates, count)
   elseif sifted then
-    -- The sieve rules most tracks out. So no string is made of each of these, which costs more
-    -- than to look.
+    -- The sieve rules nearly all tracks out. So no string is made of each, which costs more than
+    -- all else.
     for i = 1, #heard, 8 do
       local low, high = byte(heard, i, i + 1)
-      if byte(candidates, sieve + 2 * low + high % 2) == 1 then
-        gone[#gone + 1] = index_in(tracks, sub(heard, i, i + 7))
+      local odd = high % 2
+      local mark = byte(candidates, sieve + 2 * low + odd)
+      if mark ~= 0 and (mark == SEVERAL or mark == (high - odd) / 2 + 1) then
+        local at = index_in(candidates, sub(heard, i, i + 7))
+        if at and at < count then gone[#gone + 1] = at end
       end
     end
   else -- they are few
-    for i = 1, #tracks, 8 do
-      local id = sub(tracks, i, i + 7)
+    for i = 1, 8 * count, 8 do
+      local id = sub(candidates, i, i + 7)
       if find(heard, id, 1, true) and index_in(heard, id) then gone[#gone + 1] = (i - 1) / 8 end
     end
   end
   local low, high = byte(reported, 1, 2)
-  if not sifted or byte(candidates, sieve + 2 * low + high % 2) == 1 then
-    local at = index_in(tracks, reported)
+  if not sifted or byte(candidates, sieve + 2 * low + high % 2) ~= 0 then
+    local at = index_in(candidates, reported)
+    if at and at >= count then at = nil end
     for i = 1, at and #gone or 0 do
       if gone[i] == at then at = nil break end
     end
@@ -114,7 +125,7 @@ end
 -- `exact` only while the catalogue is the one that the count of outsiders was made with.
 local function heard_of_catalogue(exact, heard, session, outside, known, reported)
   if not exact then return -1 end
-  local count = count_heard(heard, session) - outside
+  local count = count_heard(heard, session) - tonumber(outside)
   if known and not has_heard(heard, session, reported) then count = count + 1 end
   return count
 end
@@ -132,11 +143,14 @@ end
 local function claim(first_key, first)
   local session, bitmap, events, idem, idem_before =
     unpack(KEYS, first_key, first_key + own_keys - 1)
-  local sent, policy, version, late, contextual, personal, otherwise, expected, recount, field,
-    answer, evidence, numbers, track, time, fresh, event, draws =
+  local draws, policy, version, routes, rare, evidence, numbers, track, time, fresh, event =
     unpack(ARGV, first, first + SCALARS - 1)
-  local known, expires, now, reported = struct.unpack('<Bi8i8c8', numbers)
-  known, late = known == 1, late == '1' -- the catalogue has the track; the plan is a fallback
+  local known, late, expires, now, reported = struct.unpack('<BBi8i8c8', numbers)
+  known, late = known == 1, late == 1
+  local expected, recount, field, answer = '', '', '', ''
+  if rare ~= '' then
+    expected, recount, field, answer = string.match(rare, '^(%S*) (%S*) (%S*) (.*)$')
+  end
 
   -- Whoever asked has given up by then, and served something else. `expires` is on this
   -- server's clock; 0 is never.
@@ -152,26 +166,29 @@ local function claim(first_key, first)
   local heard = stored[2] or (not id and '' or nil)
   local heard_of, set_bits
   if not heard then heard_of, set_bits = long_session(session, bitmap) end
-  if id then
-    position, outside = tonumber(position), tonumber(outside)
-  else
-    id, position, outside, counted, started = fresh, 0, 0, version, now
-  end
-  if recount ~= '' then outside, counted = tonumber(recount), version end
-  if expected ~= '' and tonumber(expected) ~= position then return {'moved'} end
+  if not id then id, position, outside, counted, started = fresh, '0', '0', version, now end
+  if recount ~= '' then outside, counted = recount, version end
+  if expected ~= '' and expected ~= position then return {'moved'} end
+  local answers = tonumber(position) -- a number in a text costs a fifth of a microsecond
 
-  local route = last == 'contextual' and contextual or last == 'personal' and personal or otherwise
+  local route, route_end = 3, 2 + byte(routes, 1) -- after contextual
+  if last == 'personal' then
+    route, route_end = route_end + 1, route_end + byte(routes, 2)
+  elseif last ~= 'contextual' then
+    route, route_end = route_end + byte(routes, 2) + 1, #routes
+  end
   -- All of the listener's personal tracks in this table have been heard: no need to look again.
   local spent, spent_now = stored[3] == version, false
   local choice, propensity, recommender, rank
-  for i = 1, #route do
-    local nth = find(sent, sub(route, i, i), 1, true)
-    if not nth then return {'more'} end
+  for at = route, route_end do
+    local wanted, nth, pools = byte(routes, at), 1, #draws / DRAW
+    while nth <= pools and byte(draws, DRAW * nth - DRAW + 1) ~= wanted do nth = nth + 1 end
+    if nth > pools then return {'more'} end
     local candidates, index
     recommender, candidates = unpack(ARGV, first + SCALARS + POOL * (nth - 1),
       first + SCALARS + POOL * nth - 1)
-    rank = i
-    local pick, count, spare = struct.unpack('<iid', draws, 16 * nth - 15)
+    rank = at - route + 1
+    local pick, count, spare = struct.unpack('<iid', draws, DRAW * nth - DRAW + 2)
     if spare == SAMPLE then
       local gone = heard_of_catalogue(counted == version, heard, session, outside, known, reported)
       index, propensity = settle_sample(candidates, pick, gone, heard, session, reported)
@@ -191,18 +208,20 @@ local function claim(first_key, first)
     end
   end
   if not choice then
-    return {'exhausted', position,
+    return {'exhausted', answers,
       heard_of_catalogue(counted == version, heard, session, outside, known, reported)}
   end
 
   local fallback = (late or rank > 1) and '1' or '0'
   local served = decimal(choice)
   propensity = string.format('%.17g', propensity)
-  if not known and not has_heard(heard, session, reported) then outside = outside + 1 end
-  if position == 0 and stored[1] then call('UNLINK', session) end -- it could not be read
-  local state = write_state(id, recommender, position + 1, outside, counted, started, track, time,
-    served, now, policy, version)
-  local long = write_heard(heard, session, bitmap, state, position, reported, choice, set_bits)
+  if not known and not has_heard(heard, session, reported) then
+    outside = string.format('%d', outside + 1)
+  end
+  if answers == 0 and stored[1] then call('UNLINK', session) end -- it could not be read
+  local state = write_state(id, recommender, string.format('%d', answers + 1), outside, counted,
+    started, track, time, served, now, policy, version)
+  local long = write_heard(heard, session, bitmap, state, answers, reported, choice, set_bits)
   if spent_now then call('HSET', session, 'spent', version) end
   if evidence ~= '' then call('HSET', session, 'learnt', evidence) end
   call('PEXPIRE', session, ttl)
@@ -216,7 +235,7 @@ local function claim(first_key, first)
       {served, recommender, propensity, position, id, fallback, answer}, ' '))
     call('PEXPIRE', idem, idem_ttl)
   end
-  return {'claimed', served, recommender, propensity, position, id, fallback, entry,
+  return {'claimed', served, recommender, propensity, answers, id, fallback, entry,
     (spent or spent_now) and 1 or 0}
 end
 
@@ -229,6 +248,6 @@ for i = 1, #KEYS / own_keys do
     local well, reply = pcall(claim, first_key, first)
     replies[i] = well and reply or {'failed'}
   end
-  first = first + SCALARS + POOL * #ARGV[first]
+  first = first + SCALARS + POOL * #ARGV[first] / DRAW
 end
 return replies

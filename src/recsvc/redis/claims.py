@@ -19,19 +19,18 @@ from recsvc.tracks import pack_tracks
 
 __all__ = ["ClaimWriter", "outcome"]
 
-_LIMITS, _SCALARS, _POOL = 4, 18, 2
+_LIMITS, _SCALARS, _POOL = 4, 11, 2
 _KEYS, _KEYS_WITH_IDEMPOTENCY = 3, 5
-_NUMBERS = struct.Struct("<Bqqq").pack  # known, expires, now, reported
-_DRAW = struct.Struct("<iid").pack
+_NUMBERS = struct.Struct("<??qqq").pack  # known, late, expires, now, reported
+_DRAW = struct.Struct("<Biid").pack
 _MOST_FORMS = 1024
 _MEMORYLESS = -1.0  # the spare of a pool that keeps heard tracks
 _SAMPLE = -2.0  # the spare of a sample
-_ONLY_NAMED = struct.pack("<iid", -2, 0, 0.0)  # the draw of a personal list that is not sent
+_ONLY_NAMED = -2, 0, 0.0  # the draw of a personal list that is not sent
 _CALL = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%d\r\n"
-# what ends the evidence, then numbers, track, time, fresh, event, draws
-_USUAL = b"\r\n$25\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-_SPENT = words(PERSONAL, b"")
-_NONE, _NOTHING = words(b"", b"", b""), words(b"", b"", b"", b"")
+# what ends the evidence, then numbers, track, time, fresh, event
+_USUAL = b"\r\n$26\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+_SPENT, _NOTHING = words(PERSONAL, b""), words(b"")
 
 
 class ClaimWriter:
@@ -97,27 +96,10 @@ def _call(digest: bytes, keys: int, count: int) -> bytes:
 def _write_claim(claim: Claim, sent: tuple[int, ...], ahead_ms: int, to: list[bytes]) -> None:
     """Add a claim's words to `to`, in the order of `claim.lua`."""
     report, plan = claim.report, claim.plan
-    shared = _shared_words(sent, claim.policy, claim.table_version, plan.fallback, plan.routes)
-    to += shared, _rare_words(claim), claim.evidence, b""
-    usual, draws = len(to) - 1, b""
-    for number in sent:
-        if number < 0:
-            draws += _ONLY_NAMED
-            to.append(_SPENT)
-            continue
-        pool = plan.pools[number]
-        if isinstance(pool, Pool):
-            candidates = pool.candidates
-            spare = pool.draw.spare if pool.memory else _MEMORYLESS
-            draws += _DRAW(candidates.pick(pool.draw.chance), len(candidates), spare)
-            to += _pool_words(pool.recommender, len(candidates.packed)), candidates.packed, b"\r\n"
-        else:
-            draws += _DRAW(pool.size, 0, _SAMPLE)
-            to.append(words(pool.recommender, pack_tracks(pool.proposals)))
     expires = claim.expires_ms and claim.expires_ms + ahead_ms
     time, fresh, event = repr(report.time), claim.id.encode(), orjson.dumps(claim.event)[:-1]
-    to[usual] = _USUAL % (
-        _NUMBERS(claim.known, expires, claim.at_ms, report.track),
+    usual = _USUAL % (
+        _NUMBERS(claim.known, plan.fallback, expires, claim.at_ms, report.track),
         len(str(report.track)),
         report.track,
         len(time),
@@ -126,19 +108,38 @@ def _write_claim(claim: Claim, sent: tuple[int, ...], ahead_ms: int, to: list[by
         fresh,
         len(event),
         event,
-        len(draws),
-        draws,
     )
+    first, draws = len(to), b""
+    to += (
+        b"",  # the draws
+        _shared_words(claim.policy, claim.table_version, plan.routes),
+        b"%b$%d\r\n" % (_rare_word(claim), len(claim.evidence)),
+        claim.evidence,
+        usual,
+    )
+    for number in sent:
+        if number < 0:
+            draws += _DRAW(~number, *_ONLY_NAMED)
+            to.append(_SPENT)
+            continue
+        pool = plan.pools[number]
+        if isinstance(pool, Pool):
+            candidates = pool.candidates
+            spare = pool.draw.spare if pool.memory else _MEMORYLESS
+            draws += _DRAW(number, candidates.pick(pool.draw.chance), len(candidates), spare)
+            to += _pool_words(pool.recommender, len(candidates.packed)), candidates.packed, b"\r\n"
+        else:
+            draws += _DRAW(number, pool.size, 0, _SAMPLE)
+            to.append(words(pool.recommender, pack_tracks(pool.proposals)))
+    to[first] = word(draws)
 
 
 @lru_cache(maxsize=64)
-def _shared_words(
-    sent: tuple[int, ...], policy: str, table_version: str, late: bool, routes: Routes
-) -> bytes:
+def _shared_words(policy: str, table_version: str, routes: Routes) -> bytes:
     """Write what many claims have in common."""
-    asked = [bytes(routes.after(last)) for last in (CONTEXTUAL, PERSONAL, None)]
-    numbers = bytes(number if number >= 0 else ~number for number in sent)
-    return words(numbers, policy, table_version, int(late), *asked)
+    contextual, personal, otherwise = (routes.after(last) for last in (CONTEXTUAL, PERSONAL, None))
+    lengths = len(contextual), len(personal)
+    return words(policy, table_version, bytes([*lengths, *contextual, *personal, *otherwise]))
 
 
 @lru_cache(maxsize=1024)
@@ -147,21 +148,18 @@ def _pool_words(recommender: str, size: int) -> bytes:
     return b"%b$%d\r\n" % (word(recommender), size)
 
 
-def _rare_words(claim: Claim) -> bytes:
-    """Write what most claims are without: expected, recount, field, answer, size of evidence."""
-    report, evidence = claim.report, b"$%d\r\n" % len(claim.evidence)
-    if claim.recount is None and report.key is None:
-        if claim.position is None:
-            return _NOTHING + evidence
-        return b"$%d\r\n%d\r\n%b%b" % (len(str(claim.position)), claim.position, _NONE, evidence)
+def _rare_word(claim: Claim) -> bytes:
+    """Write what most claims are without."""
+    report = claim.report
+    if claim.position is None and claim.recount is None and report.key is None:
+        return _NOTHING
+    position = "" if claim.position is None else claim.position
+    recount = "" if claim.recount is None else claim.recount
+    if report.key is None:
+        return word(f"{position} {recount}  ")
     field = idempotency_field("next", report)
-    rare = words(
-        "" if claim.position is None else claim.position,
-        "" if claim.recount is None else claim.recount,
-        field,
-        f"{claim.policy} {claim.table_version} {report.request_id}" if field else "",
-    )
-    return rare + evidence
+    answer = f"{claim.policy} {claim.table_version} {report.request_id}"
+    return word(f"{position} {recount} {field} {answer}")
 
 
 def outcome(reply: list[Any], claim: Claim) -> Claimed | Exhausted | Moved:

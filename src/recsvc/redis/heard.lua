@@ -34,12 +34,12 @@ end
 -- digits are split off, sixteen bits at a time.
 local function decimal(id)
   local low, high = struct.unpack('<I4I4', id)
-  if high < 0x200000 then return string.format('%.0f', high * 0x100000000 + low) end
+  if high < 0x200000 then return string.format('%d', high * 0x100000000 + low) end
   local top = math.floor(high / 1e9)
   local middle = high % 1e9 * 0x10000 + math.floor(low / 0x10000)
   local bottom = middle % 1e9 * 0x10000 + low % 0x10000
   local head = top * 0x100000000 + math.floor(middle / 1e9) * 0x10000 + math.floor(bottom / 1e9)
-  return string.format('%.0f%09.0f', head, bottom % 1e9)
+  return string.format('%d%09d', head, bottom % 1e9)
 end
 
 -- Returns a short session's tracks after one more was heard.
