@@ -70,7 +70,7 @@ async def remember(
     """Make a session in which these tracks were heard."""
     state: dict[str, Any] = {
         "state": f"id=s recommender={last or 'other'} position=3 outside=0 counted=v1 started=1 "
-        "track=1 time=0.5 served=2 at=1 policy=ensemble table=v1"
+        "served=2 track=1 time=0.5 at=1 policy=ensemble table=v1"
     }
     if form == SHORT:
         state["heard"] = pack_tracks(tracks)
@@ -360,6 +360,22 @@ async def test_a_session_that_cannot_be_read_is_begun_anew(
     found = await sessions.read(1)
     assert found is not None
     assert (found.id, found.position, found.served) == (outcome.session, 1, outcome.track)
+
+
+async def test_a_session_whose_count_cannot_be_read_is_counted_anew(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    await remember(client, keys, 1, [7], form=SHORT)
+    state = bytes(await client.hget(keys.session(1), "state") or b"")
+    damaged = state.replace(b"outside=0", b"outside=")
+    await client.hset(keys.session(1), "state", damaged)
+    # Not by this one, which does not need it.
+    assert isinstance(await sessions.claim(replace(claim(three_pools()), known=False)), Claimed)
+    sample = Plan((Sample(CATALOGUE, [1, 2, 3], 5),), Routes({None: (0,)}))
+    assert await sessions.claim(claim(sample, track=7)) == Exhausted(4, None)
+    outcome = await sessions.claim(replace(claim(sample, track=7), recount=1))
+    assert isinstance(outcome, Claimed)
+    assert (outcome.session, outcome.propensity) == ("s", 1 / (5 - 2))
 
 
 async def test_a_claim_for_a_session_that_has_moved_on_is_refused(sessions: RedisSessions) -> None:

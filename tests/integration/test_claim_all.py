@@ -122,7 +122,7 @@ async def test_of_a_session_that_is_damaged_what_can_be_read_is_recalled(
 ) -> None:
     written = (
         "id=317e recommender=personal position=3 outside=0 counted=e03e started=1700 "
-        f"track=10 time=0.3 served={2**63 - 1} at=1800 policy=ensemble table=e03e"
+        f"served={2**63 - 1} track=10 time=0.3 at=1800 policy=ensemble table=e03e"
     )
     for text, position, served in (
         (written, 3, 2**63 - 1),

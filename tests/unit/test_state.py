@@ -6,7 +6,7 @@ from recsvc.redis.state import read_state
 
 WRITTEN = (
     b"id=317e692f5557fd5e recommender=personal position=3 outside=0 counted=e03e started=1700 "
-    b"track=10 time=0.3 served=677 at=1800 policy=ensemble table=e03e"
+    b"served=677 track=10 time=0.3 at=1800 policy=ensemble table=e03e"
 )
 
 

@@ -17,6 +17,7 @@
 -- `routes` has the lengths of two (bytes), then the numbers of the pools to ask after contextual,
 -- after personal, otherwise (bytes). `numbers` are whether the catalogue has the reported track,
 -- whether the plan is a fallback (bytes), when the claim expires, now, and that track (int64 each).
+-- `report` is what the session's text ends with (state.lua).
 -- `rare` is empty for most claims, or has, apart by spaces, the position that the session is to
 -- have, its tracks outside of the catalogue counted anew, idempotency field, and answer to keep
 -- under it but for what is found out here; each may be empty.
@@ -28,7 +29,7 @@
 --         {'failed'} for an error among several claims, or
 --         {'exhausted', position, distinct tracks heard of the catalogue (-1: unknown)}.
 
-local LIMITS, SCALARS, POOL = 4, 11, 2
+local LIMITS, SCALARS, POOL = 4, 9, 2
 local DRAW = 17 -- bytes
 local SEVERAL = 255 -- in a sieve, which `candidates.py` explains
 local MEMORYLESS, SAMPLE, ONLY_NAMED = -1, -2, -2
@@ -123,8 +124,9 @@ end
 
 -- How many tracks of the catalogue a session has heard, this report included; -1: unknown. It is
 -- `exact` only while the catalogue is the one that the count of outsiders was made with.
-local function heard_of_catalogue(exact, heard, session, outside, known, reported)
-  if not exact then return -1 end
+local function heard_of_catalogue(count_of, version, heard, session, known, reported)
+  local outside, counted = read_count(count_of)
+  if counted ~= version then return -1 end
   local count = count_heard(heard, session) - tonumber(outside)
   if known and not has_heard(heard, session, reported) then count = count + 1 end
   return count
@@ -143,7 +145,7 @@ end
 local function claim(first_key, first)
   local session, bitmap, events, idem, idem_before =
     unpack(KEYS, first_key, first_key + own_keys - 1)
-  local draws, policy, version, routes, rare, evidence, numbers, track, time, fresh, event =
+  local draws, version, routes, rare, evidence, numbers, report, fresh, event =
     unpack(ARGV, first, first + SCALARS - 1)
   local known, late, expires, now, reported = struct.unpack('<BBi8i8c8', numbers)
   known, late = known == 1, late == 1
@@ -162,14 +164,19 @@ local function claim(first_key, first)
   end
 
   local stored = call('HMGET', session, 'state', 'heard', 'spent')
-  local id, last, position, outside, counted, started = read_session(stored[1])
+  local id, last, position, count_of = read_session(stored[1])
   local heard = stored[2] or (not id and '' or nil)
   local heard_of, set_bits
   if not heard then heard_of, set_bits = long_session(session, bitmap) end
-  if not id then id, position, outside, counted, started = fresh, '0', '0', version, now end
-  if recount ~= '' then outside, counted = recount, version end
+  if not id then
+    id, position, count_of = fresh, '0', write_count(0, version, string.format('%d', now))
+  end
+  if recount ~= '' then
+    local _, _, started = read_count(count_of)
+    count_of = write_count(recount, version, started or string.format('%d', now))
+  end
   if expected ~= '' and expected ~= position then return {'moved'} end
-  local answers = tonumber(position) -- a number in a text costs a fifth of a microsecond
+  local answers = tonumber(position)
 
   local route, route_end = 3, 2 + byte(routes, 1) -- after contextual
   if last == 'personal' then
@@ -190,7 +197,7 @@ local function claim(first_key, first)
     rank = at - route + 1
     local pick, count, spare = struct.unpack('<iid', draws, DRAW * nth - DRAW + 2)
     if spare == SAMPLE then
-      local gone = heard_of_catalogue(counted == version, heard, session, outside, known, reported)
+      local gone = heard_of_catalogue(count_of, version, heard, session, known, reported)
       index, propensity = settle_sample(candidates, pick, gone, heard, session, reported)
     elseif pick == ONLY_NAMED then
       if not spent then return {'more'} end
@@ -209,18 +216,18 @@ local function claim(first_key, first)
   end
   if not choice then
     return {'exhausted', answers,
-      heard_of_catalogue(counted == version, heard, session, outside, known, reported)}
+      heard_of_catalogue(count_of, version, heard, session, known, reported)}
   end
 
   local fallback = (late or rank > 1) and '1' or '0'
   local served = decimal(choice)
   propensity = string.format('%.17g', propensity)
   if not known and not has_heard(heard, session, reported) then
-    outside = string.format('%d', outside + 1)
+    local outside, counted, started = read_count(count_of)
+    if outside then count_of = write_count(outside + 1, counted, started) end
   end
   if answers == 0 and stored[1] then call('UNLINK', session) end -- it could not be read
-  local state = write_state(id, recommender, string.format('%d', answers + 1), outside, counted,
-    started, track, time, served, now, policy, version)
+  local state = write_state(id, recommender, answers + 1, count_of, served, report)
   local long = write_heard(heard, session, bitmap, state, answers, reported, choice, set_bits)
   if spent_now then call('HSET', session, 'spent', version) end
   if evidence ~= '' then call('HSET', session, 'learnt', evidence) end

@@ -19,7 +19,7 @@ from recsvc.tracks import pack_tracks
 
 __all__ = ["ClaimWriter", "outcome"]
 
-_LIMITS, _SCALARS, _POOL = 4, 11, 2
+_LIMITS, _SCALARS, _POOL = 4, 9, 2
 _KEYS, _KEYS_WITH_IDEMPOTENCY = 3, 5
 _NUMBERS = struct.Struct("<??qqq").pack  # known, late, expires, now, reported
 _DRAW = struct.Struct("<Biid").pack
@@ -28,8 +28,9 @@ _MEMORYLESS = -1.0  # the spare of a pool that keeps heard tracks
 _SAMPLE = -2.0  # the spare of a sample
 _ONLY_NAMED = -2, 0, 0.0  # the draw of a personal list that is not sent
 _CALL = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%d\r\n"
-# what ends the evidence, then numbers, track, time, fresh, event
-_USUAL = b"\r\n$26\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+# what ends the evidence, then numbers, report, fresh, event
+_USUAL = b"\r\n$26\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+_REPORT = " track=%d time=%r at=%d policy=%s table=%s"
 _SPENT, _NOTHING = words(PERSONAL, b""), words(b"")
 
 
@@ -97,13 +98,13 @@ def _write_claim(claim: Claim, sent: tuple[int, ...], ahead_ms: int, to: list[by
     """Add a claim's words to `to`, in the order of `claim.lua`."""
     report, plan = claim.report, claim.plan
     expires = claim.expires_ms and claim.expires_ms + ahead_ms
-    time, fresh, event = repr(report.time), claim.id.encode(), orjson.dumps(claim.event)[:-1]
+    told = report.track, report.time, claim.at_ms, claim.policy, claim.table_version
+    text, fresh = (_REPORT % told).encode(), claim.id.encode()
+    event = orjson.dumps(claim.event)[:-1]
     usual = _USUAL % (
         _NUMBERS(claim.known, plan.fallback, expires, claim.at_ms, report.track),
-        len(str(report.track)),
-        report.track,
-        len(time),
-        time.encode(),
+        len(text),
+        text,
         len(fresh),
         fresh,
         len(event),
@@ -112,7 +113,7 @@ def _write_claim(claim: Claim, sent: tuple[int, ...], ahead_ms: int, to: list[by
     first, draws = len(to), b""
     to += (
         b"",  # the draws
-        _shared_words(claim.policy, claim.table_version, plan.routes),
+        _shared_words(claim.table_version, plan.routes),
         b"%b$%d\r\n" % (_rare_word(claim), len(claim.evidence)),
         claim.evidence,
         usual,
@@ -135,11 +136,11 @@ def _write_claim(claim: Claim, sent: tuple[int, ...], ahead_ms: int, to: list[by
 
 
 @lru_cache(maxsize=64)
-def _shared_words(policy: str, table_version: str, routes: Routes) -> bytes:
+def _shared_words(table_version: str, routes: Routes) -> bytes:
     """Write what many claims have in common."""
     contextual, personal, otherwise = (routes.after(last) for last in (CONTEXTUAL, PERSONAL, None))
     lengths = len(contextual), len(personal)
-    return words(policy, table_version, bytes([*lengths, *contextual, *personal, *otherwise]))
+    return words(table_version, bytes([*lengths, *contextual, *personal, *otherwise]))
 
 
 @lru_cache(maxsize=1024)

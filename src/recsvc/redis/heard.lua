@@ -42,12 +42,18 @@ local function decimal(id)
   return string.format('%d%09d', head, bottom % 1e9)
 end
 
--- Returns a short session's tracks after one more was heard.
-local function heard_after(heard, id)
+local function without(heard, id)
   local at = index_in(heard, id)
-  if not at then return heard .. id end
-  if 8 * at + 8 == #heard then return heard end -- it was the latest already
-  return sub(heard, 1, 8 * at) .. sub(heard, 8 * at + 9) .. id
+  return at and sub(heard, 1, 8 * at) .. sub(heard, 8 * at + 9) or heard
+end
+
+-- Returns a short session's tracks after one was reported and one served. As a rule the one was the
+-- latest already.
+local function heard_after(heard, reported, served)
+  if sub(heard, -8) == reported then return without(heard, served) .. served end
+  heard = without(heard, reported)
+  if served == reported then return heard .. served end
+  return without(heard, served) .. reported .. served
 end
 
 -- Tells whether a session has heard a track; `heard` is nil for a long one.
@@ -129,7 +135,7 @@ end
 -- Returns whether it is long. `set_bits` is that of a long session, where whoever calls has it.
 local function write_heard(heard, session, bitmap, state, position, reported, served, set_bits)
   if heard then
-    heard = heard_after(heard_after(heard, reported), served)
+    heard = heard_after(heard, reported, served)
     if #heard <= 8 * SHORT then
       redis.call('HSET', session, 'state', state, 'heard', heard)
       return false

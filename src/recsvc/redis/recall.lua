@@ -8,7 +8,7 @@ local found = {}
 for i, session in ipairs(KEYS) do
   local fields = redis.pcall('HMGET', session, 'state', 'learnt', 'heard')
   local id, _, position = read_session(fields[1])
-  local _, _, served = read_latest(fields[1])
+  local served = read_latest(fields[1])
   found[i] = not fields.err and {
     id and tonumber(position) or 0, id and served or '', fields[2] or '', fields[3] or ''
   }

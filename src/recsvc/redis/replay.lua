@@ -68,9 +68,8 @@ local function write(r, first_key)
   end
 
   local state = redis.call('HMGET', session, 'state', 'heard')
-  local stored, last, answers, outside, counted, started = read_session(state[1])
-  local last_track, last_time, last_served, last_at, last_policy, last_version =
-    read_latest(state[1])
+  local stored, last, answers, count_of = read_session(state[1])
+  local last_served, report, last_at = read_latest(state[1])
   local latest = tonumber(last_at or 0)
   local id = own ~= '' and own or stored or fresh
   local position = own_position ~= '' and tonumber(own_position) or tonumber(answers or 0)
@@ -84,17 +83,18 @@ local function write(r, first_key)
     local left, served = at + ttl - now, decimal(choice)
     if ours and left > 0 then
       local heard = state[2] or (not stored and '' or nil)
+      local outside, counted, started = read_count(count_of or '')
       outside = tonumber(outside or 0)
       if known ~= '1' and not has_heard(heard, session, reported) then outside = outside + 1 end
       -- Counted with another catalogue, it is to be counted anew.
       counted = (counted or version) == version and version or ''
       if latest <= at then
-        last, last_track, last_time, last_served = recommender, decimal(reported), time, served
-        last_at, last_policy, last_version = written_at, policy, version
+        last, last_served = recommender, served
+        report = ' track=' .. decimal(reported) .. ' time=' .. time .. ' at=' .. written_at
+          .. ' policy=' .. policy .. ' table=' .. version
       end
-      local new = write_state(id, last, math.max(position + 1, tonumber(answers or 0)), outside,
-        counted, started or written_at, last_track, last_time, last_served, last_at, last_policy,
-        last_version)
+      local new = write_state(id, last, math.max(position + 1, tonumber(answers or 0)),
+        write_count(outside, counted, started or written_at), last_served, report)
       if state[1] and not stored then redis.call('UNLINK', session) end -- it could not be read
       write_heard(heard, session, bitmap, new, position, reported, choice)
       -- The bitmap may be new, and then lives as long as the hash does.

@@ -24,8 +24,8 @@ class State(TypedDict):
 
 _STATE = re.compile(
     rb"id=(?P<id>\S+) recommender=(?P<recommender>\S+) position=(?P<position>\d+)"
-    rb" outside=(?P<outside>\d+) counted=\S* started=(?P<started>\d+) track=(?P<track>\d+)"
-    rb" time=(?P<time>\S+) served=(?P<served>\d+) at=(?P<at>\d+) policy=(?P<policy>\S+)"
+    rb" outside=(?P<outside>\d+) counted=\S* started=(?P<started>\d+) served=(?P<served>\d+)"
+    rb" track=(?P<track>\d+) time=(?P<time>\S+) at=(?P<at>\d+) policy=(?P<policy>\S+)"
     rb" table=(?P<table>\S*)"
 )
 
