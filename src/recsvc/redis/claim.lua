@@ -122,8 +122,8 @@ local function settle_pool(candidates, count, pick, spare, gone)
   return pick, weights[pick + 1] / left
 end
 
--- How many tracks of the catalogue a session has heard, this report included; -1: unknown. It is
--- `exact` only while the catalogue is the one that the count of outsiders was made with.
+-- How many tracks of the catalogue a session has heard, this report included; -1: unknown, as when
+-- the count of outsiders was made with another catalogue.
 local function heard_of_catalogue(count_of, version, heard, session, known, reported)
   local outside, counted = read_count(count_of)
   if counted ~= version then return -1 end
@@ -175,8 +175,8 @@ local function claim(first_key, first)
     local _, _, started = read_count(count_of)
     count_of = write_count(recount, version, started or string.format('%d', now))
   end
-  if expected ~= '' and expected ~= position then return {'moved'} end
   local answers = tonumber(position)
+  if expected ~= '' and tonumber(expected) ~= answers then return {'moved'} end
 
   local route, route_end = 3, 2 + byte(routes, 1) -- after contextual
   if last == 'personal' then
@@ -234,7 +234,7 @@ local function claim(first_key, first)
   call('PEXPIRE', session, ttl)
   if long then call('PEXPIRE', bitmap, ttl) end
   local entry = call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event', event
-    .. ',"session":"' .. id .. '","position":' .. position .. ',"recommendation":' .. served
+    .. ',"session":"' .. id .. '","position":' .. answers .. ',"recommendation":' .. served
     .. ',"recommender":"' .. recommender .. '","propensity":' .. propensity
     .. ',"fallback":' .. (fallback == '1' and 'true' or 'false') .. '}')
   if field ~= '' then
