@@ -3,6 +3,7 @@
 import time
 from asyncio import gather
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -34,6 +35,7 @@ from recsvc.session import (
 __all__ = ["RedisSessions"]
 
 _TOGETHER = 10  # claims in one call of the script, which nothing else can interrupt
+_FIRST = 4  # of more than that: the store has nothing to do until these are there
 
 
 class RedisSessions:
@@ -80,9 +82,9 @@ class RedisSessions:
         for place, user in enumerate(users):
             by_partition.setdefault(user % partitions, []).append(place)
         return [
-            places[start : start + _TOGETHER]
+            places[start:end]
             for places in by_partition.values()
-            for start in range(0, len(places), _TOGETHER)
+            for start, end in pairwise(_bounds(len(places)))
         ]
 
     def claim_all(
@@ -242,6 +244,12 @@ class RedisSessions:
     def _window(self) -> int:
         # A key lives for two windows, so an answer is found for at least one.
         return int(time.time()) // self.idempotency_ttl
+
+
+def _bounds(count: int) -> list[int]:
+    """Return where the bundles of so many claims begin, and where the last one ends."""
+    first = _FIRST if count > _TOGETHER else count
+    return [0, *range(first, count, _TOGETHER), count]
 
 
 def _recalled(reply: Sequence[Any]) -> Recalled:
