@@ -140,3 +140,17 @@ async def test_a_path_too_long_for_a_socket(directory: Path) -> None:
         assert Path(url.removeprefix("unix://")).parent.stat().st_mode & 0o077 == 0
     with embedded_server(deep) as url:
         assert await read(url) == b"kept"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the environment of a process is in /proc")
+@pytest.mark.parametrize("own", [None, "glibc.malloc.tcache_count=50"])
+def test_malloc_keeps_small_strings_at_hand_unless_told_otherwise(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, own: str | None
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if own is not None:
+        monkeypatch.setenv("GLIBC_TUNABLES", own)
+    with embedded_server(directory):
+        variables = Path(f"/proc/{pid(directory)}/environ").read_bytes().split(b"\0")
+    expected = own or "glibc.malloc.tcache_count=300"
+    assert f"GLIBC_TUNABLES={expected}".encode() in variables
