@@ -19,6 +19,7 @@ __all__ = ["Claiming"]
 _log = logging.getLogger(__name__)
 
 _RECALLS = 3  # looks at a session that other calls of the same listener keep changing
+_LOOKS = 64, 512  # tracks heard longest ago: as a rule among the first is one of the catalogue
 _ATTEMPTS = 8  # rounds of a claim that other calls of the same listener keep overtaking
 
 
@@ -107,11 +108,12 @@ class Claiming:
                 if not isinstance(outcome, Exhausted):
                     return outcome
             elif exhausted.heard >= len(source.table):
-                listened = await self.sessions.listened(report.user, most=64)
-                oldest = _oldest(listened, report.track, source)
-                if oldest is not None:
-                    plan = plan_oldest(oldest)
-                    return await self._try(attempt, plan, position=exhausted.position)
+                for most in _LOOKS:
+                    listened = await self.sessions.listened(report.user, most=most)
+                    oldest = _oldest(listened, report.track, source)
+                    if oldest is not None:
+                        plan = plan_oldest(oldest)
+                        return await self._try(attempt, plan, position=exhausted.position)
         return await self._beyond_counting(attempt, exhausted.position)
 
     async def _beyond_counting(
@@ -127,7 +129,7 @@ class Claiming:
             plan = plan_among(source, unheard, attempt.rng)
         else:
             oldest = _oldest(listened, report.track, source)
-            # With an empty catalogue all that is known is what the player reported.
+            # Of a catalogue with one track or none, what the player reported is all that is known.
             plan = plan_oldest(report.track if oldest is None else oldest)
         return await self._try(attempt, plan, position=position, recount=outside)
 
@@ -152,8 +154,6 @@ async def _note_outcomes(
 
 
 def _oldest(listened: Sequence[int], reported: int, source: Source) -> int | None:
-    """Return the catalogue's track heard longest ago; the reported one was heard just now."""
-    known = [track for track in listened if source.table.index(track) is not None]
-    if source.table.index(reported) is not None:
-        known.append(reported)
-    return next((track for track in known if track != reported), known[0] if known else None)
+    """Return the first that the catalogue has; not the reported one, which was heard just now."""
+    index = source.table.index
+    return next((t for t in listened if t != reported and index(t) is not None), None)

@@ -272,6 +272,15 @@ async def test_the_oldest_is_never_the_track_just_reported() -> None:
     assert [a.track for a in answers] == [1, 0, 1, 0, 1, 0]
 
 
+@pytest.mark.parametrize("strangers", [70, 700])
+async def test_the_oldest_is_found_behind_tracks_that_the_catalogue_lacks(strangers: int) -> None:
+    heard = [*range(1000, 1000 + strangers), *range(12)]
+    sessions = MemorySessions({1: heard}, {1: POPULAR})
+    for expected in (0, 1, 2):
+        answer = await service(sessions).next(report(11))
+        assert (answer.track, answer.recommender) == (expected, OLDEST)
+
+
 @pytest.mark.parametrize("policy", sorted(make_policies(0.7)))
 async def test_every_policy_answers_whatever_is_known(policy: str) -> None:
     for table in (small_table(), small_table(1), empty()):
