@@ -14,6 +14,7 @@ import orjson
 from recsvc.policy import CONTEXTUAL, PERSONAL, Pool, Routes
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import word, words
+from recsvc.redis.state import write_report
 from recsvc.session import Claim, Claimed, Exhausted, Moved, idempotency_field
 from recsvc.tracks import pack_tracks
 
@@ -30,7 +31,6 @@ _ONLY_NAMED = -2, 0, 0.0  # the draw of a personal list that is not sent
 _CALL = b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%d\r\n"
 # what ends the evidence, then numbers, report, fresh, event
 _USUAL = b"\r\n$26\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-_REPORT = " track=%d time=%r at=%d policy=%s table=%s"
 _SPENT, _NOTHING = words(PERSONAL, b""), words(b"")
 
 
@@ -98,8 +98,8 @@ def _write_claim(claim: Claim, sent: tuple[int, ...], ahead_ms: int, to: list[by
     """Add a claim's words to `to`, in the order of `claim.lua`."""
     report, plan = claim.report, claim.plan
     expires = claim.expires_ms and claim.expires_ms + ahead_ms
-    told = report.track, report.time, claim.at_ms, claim.policy, claim.table_version
-    text, fresh = (_REPORT % told).encode(), claim.id.encode()
+    text = write_report(report.track, report.time, claim.at_ms, claim.policy, claim.table_version)
+    fresh = claim.id.encode()
     event = orjson.dumps(claim.event)[:-1]
     usual = _USUAL % (
         _NUMBERS(claim.known, plan.fallback, expires, claim.at_ms, report.track),

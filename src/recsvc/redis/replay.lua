@@ -5,13 +5,14 @@
 --        erase.lua but for the first and the last: session hash, heard bitmap, idempotency now,
 --        before, tracks heard longest ago
 -- ARGV   mark, session ttl in ms, events_max, idempotency ttl in ms, then of each record,
---        from FIRST on, what its first line below unpacks; tracks are 8 bytes each
+--        from FIRST on, what its first line below unpacks; tracks are 8 bytes each,
+--        `reported_as` is what the session's text ends with (state.lua)
 -- A record is written once however often it comes: its number is above the mark only once.
 -- Returns how many events were written.
 
 local events, marks, forgotten = KEYS[1], KEYS[2], KEYS[3]
 local mark, ttl, events_max, idem_ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local FIRST, RECORD, OWN_KEYS = 5, 20, 5
+local FIRST, RECORD, OWN_KEYS = 5, 19, 5
 local KEPT = 7 * 24 * 3600 * 1000 -- ms for which a mark is remembered
 
 local clock = redis.call('TIME')
@@ -47,9 +48,9 @@ local function forget(user, keys)
 end
 
 local function write(r, first_key)
-  local number, message, entry, orphan, reported, time, known, written_at, fresh, own,
-    own_position, choice, recommender, propensity, fallback, policy, version, field, answer,
-    event = unpack(ARGV, r, r + RECORD - 1)
+  local number, message, entry, orphan, reported, reported_as, known, written_at, fresh, own,
+    own_position, choice, recommender, propensity, fallback, version, field, answer, event =
+    unpack(ARGV, r, r + RECORD - 1)
   local session, bitmap, idem, idem_before, oldest = unpack(KEYS, first_key, first_key + 4)
   local at, user = tonumber(written_at), string.match(session, '%d+$')
 
@@ -90,8 +91,7 @@ local function write(r, first_key)
       counted = (counted or version) == version and version or ''
       if latest <= at then
         last, last_served = recommender, served
-        report = ' track=' .. decimal(reported) .. ' time=' .. time .. ' at=' .. written_at
-          .. ' policy=' .. policy .. ' table=' .. version
+        report = reported_as
       end
       local new = write_state(id, last, math.max(position + 1, tonumber(answers or 0)),
         write_count(outside, counted, started or written_at), last_served, report)

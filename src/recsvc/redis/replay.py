@@ -12,6 +12,7 @@ from recsvc.redis.caller import Caller
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import command
 from recsvc.redis.script import Script
+from recsvc.redis.state import write_report
 from recsvc.tracks import pack_tracks
 
 __all__ = ["RedisReplay"]
@@ -137,7 +138,13 @@ def _arguments(record: Record) -> list[Any]:
     event = record.event
     return [
         pack_tracks([event["track"]]),
-        event["time"],
+        write_report(
+            event["track"],
+            event["time"],
+            event["timestamp"],
+            event["policy"],
+            event["table_version"],
+        ),
         int(record.known),
         event["timestamp"],
         event["id"],
@@ -147,7 +154,6 @@ def _arguments(record: Record) -> list[Any]:
         record.recommender,
         repr(record.propensity),
         int(record.fallback),
-        event["policy"],
         event["table_version"],
         record.field,
         f"{event['policy']} {event['table_version']} {event['request_id']}",

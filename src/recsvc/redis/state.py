@@ -1,9 +1,9 @@
-"""A session as `state.lua` writes it."""
+"""A session as `state.lua` writes it, and the part of it that is written here."""
 
 import re
 from typing import TypedDict
 
-__all__ = ["State", "read_state"]
+__all__ = ["State", "read_state", "write_report"]
 
 
 class State(TypedDict):
@@ -28,6 +28,12 @@ _STATE = re.compile(
     rb" track=(?P<track>\d+) time=(?P<time>\S+) at=(?P<at>\d+) policy=(?P<policy>\S+)"
     rb" table=(?P<table>\S*)"
 )
+
+
+def write_report(track: int, time: float, at_ms: int, policy: str, table_version: str) -> bytes:
+    """Write the end of a session's text: what is known of an answer before it is chosen."""
+    text = f" track={track} time={time!r} at={at_ms} policy={policy} table={table_version}"
+    return text.encode()
 
 
 def read_state(written: bytes | None) -> State | None:
