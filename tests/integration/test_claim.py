@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsvc.candidates import Candidates
+from recsvc.errors import StoreUnavailableError
 from recsvc.policy import (
     CATALOGUE,
     CONTEXTUAL,
@@ -352,6 +353,7 @@ async def test_a_session_that_cannot_be_read_is_begun_anew(
     client: Client, keys: Keys, sessions: RedisSessions
 ) -> None:
     await client.hset(keys.session(1), "state", "id=s recommender=personal position=many")
+    await command(client, "HSET", keys.session(1), pack_tracks([7]), 3, "spent", "v1")
     assert await sessions.read(1) is None
     assert (await sessions.recall(1)).position == 0
     outcome = await sessions.claim(claim(three_pools()))
@@ -360,6 +362,7 @@ async def test_a_session_that_cannot_be_read_is_begun_anew(
     found = await sessions.read(1)
     assert found is not None
     assert (found.id, found.position, found.served) == (outcome.session, 1, outcome.track)
+    assert set(await command(client, "HKEYS", keys.session(1))) == {b"state", b"heard"}
 
 
 async def test_a_session_whose_count_cannot_be_read_is_counted_anew(
@@ -534,6 +537,15 @@ async def test_what_was_heard_longest_ago_is_kept_no_longer_than_the_session(
         await end
         assert await sessions.listened(1, most=2) == []
         assert await command(client, "KEYS", f"{keys.prefix}:*:1") == []
+
+
+async def test_a_long_session_that_is_damaged_is_a_fault_of_the_store(
+    client: Client, keys: Keys, sessions: RedisSessions
+) -> None:
+    await remember(client, keys, 1, [1, 2], form=LONG)
+    await command(client, "HSET", keys.session(1), pack_tracks([3]), "when?")
+    with pytest.raises(StoreUnavailableError, match="damaged"):
+        await sessions.listened(1)
 
 
 async def test_a_session_that_ends_while_it_is_looked_through_leaves_nothing(

@@ -9,7 +9,7 @@
 -- ARGV   session ttl in ms, events_max, idempotency ttl in ms, how many KEYS each claim has; then
 --        of each claim what is unpacked below, and of each pool that is sent its recommender, and
 --        its candidates: tracks (8 bytes each), weights and their sum (doubles); of a sample only
---        tracks. A word costs as much as to look up three tracks, hence so few.
+--        tracks. A word costs more than to look up a heard track, hence so few.
 -- `draws` has of each pool that is sent its number (byte), its pick (int32; of a sample its
 -- population), how many candidates there are (int32) and its spare (double; MEMORYLESS: heard tracks
 -- stay in it; SAMPLE: it is one). The pick of a personal pool that is thought to be spent, and comes
@@ -165,6 +165,7 @@ local function claim(first_key, first)
 
   local stored = call('HMGET', session, 'state', 'heard', 'spent')
   local id, last, position, count_of = read_session(stored[1])
+  local damaged = stored[1] and not id
   local heard = stored[2] or (not id and '' or nil)
   local heard_of, set_bits
   if not heard then heard_of, set_bits = long_session(session, bitmap) end
@@ -226,7 +227,7 @@ local function claim(first_key, first)
     local outside, counted, started = read_count(count_of)
     if outside then count_of = write_count(outside + 1, counted, started) end
   end
-  if answers == 0 and stored[1] then call('UNLINK', session) end -- it could not be read
+  if damaged then call('UNLINK', session) end -- of what is left of it nothing is to come back
   local state = write_state(id, recommender, answers + 1, count_of, served, report)
   local long = write_heard(heard, session, bitmap, state, answers, reported, choice, set_bits)
   if spent_now then call('HSET', session, 'spent', version) end

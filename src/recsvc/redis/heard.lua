@@ -42,6 +42,7 @@ local function decimal(id)
   return string.format('%d%09d', head, bottom % 1e9)
 end
 
+-- Returns a short session's tracks but for one.
 local function without(heard, id)
   local at = index_in(heard, id)
   return at and sub(heard, 1, 8 * at) .. sub(heard, 8 * at + 9) or heard

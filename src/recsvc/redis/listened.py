@@ -1,10 +1,10 @@
 """What sessions have heard, as `heard.lua` keeps it."""
 
-from asyncio import gather
 from collections.abc import Sequence
 from itertools import islice
 from operator import itemgetter
 
+from recsvc.errors import StoreUnavailableError
 from recsvc.redis.caller import Caller
 from recsvc.redis.keys import Keys
 from recsvc.redis.resp import command
@@ -25,18 +25,13 @@ class Listened:
         self._caller = caller
         self._keys = keys
         self._ttl = ttl * 1000
+        self._count = Script("heard.lua", "count.lua")
         self._oldest = Script("oldest.lua")
 
     async def count(self, user: int) -> int:
         """Return how many tracks the session has heard."""
-        session = self._keys.session(user)
-        (heard, *others), fields = await gather(
-            self._caller.call(command("HMGET", session, "heard", "state", "spent", "learnt")),
-            self._caller.call(command("HLEN", session)),
-        )
-        if heard is not None:
-            return len(heard) // _TRACK
-        return int(fields) - sum(other is not None for other in others)
+        counted: int = await self._count.run(self._caller, [self._keys.session(user)], [])
+        return counted
 
     async def which(self, user: int, tracks: Sequence[int]) -> list[bool]:
         """Tell which of some tracks the session has heard."""
@@ -93,6 +88,9 @@ class Listened:
                 command("HSCAN", session, cursor, "COUNT", _PAGE)
             )
             fields = zip(page[::2], page[1::2], strict=True)
-            when.update({name: int(value) for name, value in fields if len(name) == _TRACK})
+            try:
+                when.update({name: int(value) for name, value in fields if len(name) == _TRACK})
+            except ValueError as error:
+                raise StoreUnavailableError("the listener's session is damaged") from error
             if cursor == b"0":
                 return dict(sorted(when.items(), key=itemgetter(1)))
