@@ -10,7 +10,7 @@ Received = list[tuple[bytes, bytes]]
 
 _MOST = 256
 _STRANGERS = 64  # requests in a row whose headers are new, after which that is no surprise
-_HOP = {b"connection", b"upgrade", b"http2-settings"}
+_UPGRADE = {b"upgrade", b"http2-settings"}
 _LONGEST = 1024  # bytes of headers; what is remembered of requests is to be bounded
 
 
@@ -106,5 +106,13 @@ def without_upgrade(
 ) -> bytes:
     """Write the head of a request again, but for its wish for another protocol."""
     lines = [b"%b %b HTTP/%b" % (method, url, version.encode())]
-    lines += [b"%b: %b" % pair for pair in headers if pair[0] not in _HOP]
+    for name, value in headers:
+        if name not in _UPGRADE:
+            kept = _without_options(value) if name == b"connection" else value
+            lines.append(b"%b: %b" % (name, kept))
     return b"\r\n".join([*lines, b"", b""])
+
+
+def _without_options(value: bytes) -> bytes:
+    options = [option.strip() for option in value.split(b",")]
+    return b", ".join(option for option in options if option.lower() not in _UPGRADE)

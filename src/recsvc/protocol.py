@@ -32,7 +32,9 @@ class GuardedProtocol(Turns):
         super().__init__(config, server_state, app_state, _loop)
         self.incoming: Exchange | None = None  # its head is here
         self.whole: Exchange | None = None  # what has just come in
-        self.chunk = self.head = 0  # bytes: just read, of the head
+        self.chunk = 0  # bytes just read
+        self.beside = 0  # bytes since anything of a body: of the head, of what is around chunks
+        self.got_on = False  # whether a head ended, or anything of a body came, in this read
         self.length = self.arrived = 0  # bytes of the body: announced, here
         self.body: list[bytes] = []
 
@@ -42,26 +44,39 @@ class GuardedProtocol(Turns):
             return
         if self.stage == IDLE and self.running is None and self._receive_simple(data):
             return
-        guard, between = self.guard, self.stage == IDLE
-        guard.idle.stop(self)
-        self.chunk = len(data)
+        between = self.stage == IDLE
+        self.chunk, self.got_on = len(data), False
+        self._parse(data)
+        whole, self.whole = self.whole, None  # kept, it would keep the connection
+        if self.ended:
+            return
+        if self.stage == IDLE:
+            if between and whole is not None and not whole.last:
+                self.guard.familiar.learn(data, whole.headers, whole.body)
+            return
+        if not self.waiting:  # else it is not the caller who holds it up
+            self.guard.receiving.start(self)
+        if whole is not None and self.stage == HEAD:
+            self.beside = self._head_bytes()  # the rest of this read was of requests before
+        elif not self.got_on:
+            self.beside += self.chunk
+        if self.beside > self.guard.limits.head_max:
+            self.refuse(431, "the headers are too long")
+
+    def _parse(self, data: bytes) -> None:
+        """Give what has come in to the parser, past every wish for another protocol."""
+        rest = memoryview(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as stop:
-            self._ignore_upgrade(data[stop.args[0] :])
+            while rest and not self.ended:
+                try:
+                    self.parser.feed_data(rest)
+                except httptools.HttpParserUpgrade as stop:
+                    rest = rest[stop.args[0] :]
+                    self._ignore_upgrade()
+                else:
+                    return
         except httptools.HttpParserError:
             self.refuse(400, "this is not valid HTTP/1.1")
-        whole, self.whole = self.whole, None  # kept, it would keep the connection
-        if self.ended or self.stage == IDLE:
-            guard.receiving.stop(self)
-            if between and whole is not None and not whole.last:
-                guard.familiar.learn(data, whole.headers, whole.body)
-            return
-        guard.receiving.start(self)
-        if self.stage == HEAD:
-            self.head += self.chunk
-            if self.head > guard.limits.head_max:
-                self.refuse(431, "the headers are too long")
 
     def _receive_simple(self, data: bytes) -> bool:
         """Take, or turn away, one whole request without the parser; tell whether that was done."""
@@ -92,24 +107,29 @@ class GuardedProtocol(Turns):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
+        # Only now, for empty lines begin none; and the time of one request is not the next one's.
+        self.guard.idle.stop(self)
+        self.guard.receiving.stop(self)
         self.url, self.headers, self.body, self.expect_100_continue = b"", [], [], False
-        self.stage, self.head, self.length, self.arrived = HEAD, 0, 0, 0
+        self.stage, self.beside, self.length, self.arrived = HEAD, 0, 0, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header."""
+        if self.stage != HEAD:
+            return  # behind a body in chunks; nothing there may change what the request is
         name = name.lower()
         self.headers.append((name, value))
         if name == b"content-length":
             self.length = int(value)
         elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
+            self.expect_100_continue = self.parser.get_http_version() != "1.0"
         elif len(self.headers) > self.guard.limits.headers_max:
             self.refuse(431, f"a request may have at most {self.guard.limits.headers_max} headers")
             raise _RefusedError
 
     def on_headers_complete(self) -> None:
         """Judge a request by its head."""
-        self.stage = BODY
+        self.stage, self.beside, self.got_on = BODY, 0, True
         if self.parser.should_upgrade():
             return
         limits = self.guard.limits
@@ -117,14 +137,17 @@ class GuardedProtocol(Turns):
             self.refuse(431, "the headers are too long")
         elif self.length > limits.body_max:
             self.refuse(413, f"a body may have at most {limits.body_max} bytes")
+        elif sum(name == b"host" for name, _ in self.headers) > 1:
+            self.refuse(400, "a request has one Host")
         if self.ended:
             return
-        if self.expect_100_continue and self.running is None:
-            self.transport.write(_CONTINUE)
         self.incoming = self._exchange()
+        if self.running is None and not self.waiting:
+            self.ask_for_body()
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body."""
+        self.beside, self.got_on = 0, True
         if not self.ended:
             self.body.append(body)
             self.arrived += len(body)
@@ -137,28 +160,36 @@ class GuardedProtocol(Turns):
         exchange, self.incoming = self.incoming, None
         if self.ended or exchange is None:
             return
+        self.guard.receiving.stop(self)
         self.stage = IDLE
         self.whole = exchange
         exchange.body = b"".join(self.body)
         self.enqueue(exchange)
 
+    def ask_for_body(self) -> None:
+        """Tell a caller who waits to be told so to send the body."""
+        if self.stage == BODY and self.expect_100_continue and not self.arrived:
+            self.expect_100_continue = False
+            self.transport.write(_CONTINUE)
+
     def _exchange(self) -> Exchange:
         """Return the request whose head is here; raises for a target that is no path."""
         parser, target = self.parser, httptools.parse_url(self.url)
-        path, version = target.path.decode("ascii"), parser.get_http_version()
+        raw_path = target.path or b"/"  # `http://host` has none
+        path, version = raw_path.decode("ascii"), parser.get_http_version()
         return Exchange(
             self,
             parser.get_method().decode("ascii"),
             unquote(path) if "%" in path else path,
-            target.path,
+            raw_path,
             target.query or b"",
             version,
             self.headers,
             version != "1.0" and parser.should_keep_alive() and not self.draining,
         )
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Read a request again without its wish for another protocol.
+    def _ignore_upgrade(self) -> None:
+        """Begin a request again without its wish for another protocol.
 
         The parser takes what follows such a head for the other protocol, and would lose the
         body: Java's client for one asks for HTTP/2 with each first request.
@@ -169,7 +200,7 @@ class GuardedProtocol(Turns):
             return
         version = self.parser.get_http_version()
         self.parser = httptools.HttpRequestParser(self)
-        self.data_received(without_upgrade(method, self.url, version, self.headers) + rest)
+        self.parser.feed_data(without_upgrade(method, self.url, version, self.headers))
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

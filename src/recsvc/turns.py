@@ -56,14 +56,14 @@ class Turns(Connection):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Tell whether to stay open: a caller that sends no more may still read."""
-        if self.running is None:
+        if self.running is None and not self.waiting:
             return False
         self._end()
         return True
 
     def enqueue(self, exchange: Exchange) -> None:
-        """Start a request, or keep it until those before it are answered."""
-        if self.running is None:
+        """Start a request, or keep it until those before it are answered and have been read."""
+        if self.running is None and not self.flow.write_paused:
             self._start(exchange)
         else:
             self.flow.pause_reading()
@@ -72,23 +72,20 @@ class Turns(Connection):
     def on_response_complete(self) -> None:
         """Go on with what waits, or wait for more."""
         self.server_state.total_requests += 1
-        self.running = None
-        if self.transport.is_closing():
-            return
-        while self.waiting:
-            if self._start(self.waiting.popleft()):
-                return
-        self.flow.resume_reading()
-        self.await_request()
+        answered, self.running = self.running, None
+        if answered is not None:
+            self.answered(answered)
+        self._go_on()
 
     def answered(self, exchange: Exchange) -> None:
         """Make room for others."""
-        self.guard.let_out(exchange.weight)
+        weight, exchange.weight = exchange.weight, 0
+        self.guard.let_out(weight)
 
     def shutdown(self) -> None:
         """Answer what is here and close; a request that is just on its way is answered too."""
         self.draining = True
-        if self.running is not None:
+        if self.running is not None or self.waiting:
             self._end()
         else:
             self.loop.call_later(_DRAIN_SECONDS, self._close_if_idle)
@@ -97,6 +94,8 @@ class Turns(Connection):
         """Wait for a caller that does not read its response."""
         self.flow.pause_writing()
         self.guard.stalled.start(self)
+        if self.running is not None:  # it only waits now, and is not to keep others out
+            self.answered(self.running)
 
     def resume_writing(self) -> None:
         """Go on, now that it does."""
@@ -104,12 +103,14 @@ class Turns(Connection):
         self.guard.stalled.stop(self)
         if self.running is not None:
             self.running.resume()
+        elif self.waiting:
+            self._go_on()
 
     def too_slow(self) -> None:
         """Give up on a request that does not arrive, or is not even begun."""
         if self.stage != IDLE:
             self.refuse(408, "the request did not arrive in time")
-        elif self.running is None:
+        elif self.running is None and not self.waiting:
             self.transport.close()
 
     def drop(self) -> None:
@@ -125,8 +126,10 @@ class Turns(Connection):
         if self.ended:
             return
         self.guard.refused(status, 1)
+        self.guard.receiving.stop(self)
+        self.guard.idle.stop(self)
         self.stage = IDLE
-        waiting = self.running is not None
+        waiting = self.running is not None or self.waiting
         self._end()
         if waiting or self.transport.is_closing():
             return
@@ -140,12 +143,30 @@ class Turns(Connection):
             self.transport.close()
 
     def await_request(self) -> None:
-        """Wait for the next request, unless it has begun; none is to, once the service stops."""
+        """Wait for the next request, or its rest; for none, once the service stops."""
         if self.draining:
             self.transport.close()
         elif self.stage == IDLE:
             self.guard.receiving.stop(self)
             self.guard.idle.start(self)
+        else:
+            self.guard.receiving.start(self)
+            if not self.waiting:
+                self.ask_for_body()
+
+    def ask_for_body(self) -> None:
+        """Tell a caller who waits to be told so to send the body of what is coming in."""
+        raise NotImplementedError
+
+    def _go_on(self) -> None:
+        """Start what waits, one at a time, unless what is answered is not being read."""
+        if self.transport.is_closing():
+            return
+        while self.waiting:
+            if self.flow.write_paused or self._start(self.waiting.popleft()):
+                return
+        self.flow.resume_reading()
+        self.await_request()
 
     def _start(self, exchange: Exchange) -> bool:
         """Give a whole request to the application; tell whether there was room for it."""
@@ -163,7 +184,7 @@ class Turns(Connection):
 
     def _done(self, exchange: Exchange, task: "asyncio.Task[None]") -> None:
         self.tasks.discard(task)
-        self.guard.let_out(exchange.weight)
+        self.answered(exchange)
 
     def _turn_away(self, *, close: bool = False) -> None:
         self.guard.turned_away += 1

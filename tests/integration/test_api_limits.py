@@ -59,6 +59,7 @@ def only(served: Served, data: bytes) -> Reply:
         b"CONNECT a.test:443 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET http:// HTTP/1.1\r\n\r\n",
+        request("/next/1", REPORT, b"Host: another"),
         request("/next/1", REPORT, b"Content-Length: -1"),
         request("/next/1", REPORT, b"Content-Length: 1", b"Content-Length: 2"),
         request("/next/1", REPORT, b"Content-Length: " + b"9" * 5000),
@@ -91,6 +92,24 @@ def test_a_head_that_grows_for_ever(served: Served) -> None:
     assert reply.status == 431
 
 
+def test_what_comes_behind_the_last_chunk_may_not_grow_for_ever_either(served: Served) -> None:
+    chunked = request("/next/1", b"0\r\nx: ", b"Transfer-Encoding: chunked")
+    with Wire(served.url) as wire:
+        wire.send(chunked + b"y" * 2_000_000)
+        statuses = [reply.status for reply in wire.replies()]
+    assert statuses == [431]
+
+
+def test_what_comes_behind_the_last_chunk_changes_nothing(served: Served) -> None:
+    body = b"19\r\n" + REPORT + b"\r\n0\r\nx-request-id: mine\r\n\r\n"
+    with Wire(served.url) as wire:
+        wire.send(request("/next/1", body, b"Transfer-Encoding: chunked") + GOOD)
+        replies = [wire.reply(), wire.reply()]
+    assert [reply.status for reply in replies if reply] == [200, 200]
+    assert replies[0] is not None
+    assert replies[0].json["request_id"] != "mine"
+
+
 def test_a_path_of_any_length_that_a_head_may_have(served: Served) -> None:
     with Wire(served.url) as wire:
         wire.send(request("/next/" + "1" * 60_000, REPORT))
@@ -121,25 +140,57 @@ def test_it_is_refused_before_it_is_sent(served: Served) -> None:
     assert httpx.get(f"{served.url}/health/live").status_code == 200
 
 
-def test_a_body_is_asked_for_where_the_caller_waits_to_be(served: Served) -> None:
+@pytest.mark.parametrize("before", [b"", GOOD, GOOD * 3])
+def test_a_body_is_asked_for_where_the_caller_waits_to_be(served: Served, before: bytes) -> None:
+    waits = request("/next/1", b"", b"Content-Length: 25", b"Expect: 100-continue", b"x: %d" % 0)
     with Wire(served.url) as wire:
-        wire.send(request("/next/1", b"", b"Content-Length: 25", b"Expect: 100-continue"))
-        asked = wire.reply()
-        assert asked is not None
-        assert asked.status == 100
+        wire.send(before + waits)
+        statuses = [200] * before.count(GOOD) + [100]
+        assert [reply.status for reply in (wire.reply() for _ in statuses) if reply] == statuses
         wire.send(REPORT)
         reply = wire.reply()
         assert reply is not None
         assert reply.status == 200
 
 
-@pytest.mark.parametrize("begun", [HEAD, GOOD[:30], b""], ids=["body", "head", "nothing"])
+def test_a_caller_of_the_older_protocol_is_not_asked_for_a_body(served: Served) -> None:
+    waits = request("/next/1", REPORT, b"Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+    with Wire(served.url) as wire:
+        wire.send(waits[:-25])
+        time.sleep(0.1)
+        wire.send(REPORT)
+        assert [reply.status for reply in wire.replies()] == [200]
+
+
+@pytest.mark.parametrize(
+    "begun", [HEAD, GOOD[:30], b"", b"\r\n"], ids=["body", "head", "nothing", "an empty line"]
+)
 def test_what_does_not_arrive_is_given_up(served: Served, begun: bytes) -> None:
     with Wire(served.url) as wire:
         wire.send(begun)
         replies = list(wire.replies())
-    assert [reply.status for reply in replies] == ([408] if begun else [])
+    assert [reply.status for reply in replies] == ([408] if begun.strip() else [])
     assert all(reply.is_problem() for reply in replies)
+
+
+def test_an_empty_line_after_an_answer_does_not_keep_the_connection_open(served: Served) -> None:
+    with Wire(served.url) as wire:
+        wire.send(GOOD)
+        assert wire.reply() is not None
+        wire.send(b"\r\n")
+        assert wire.closed_after() < 5
+
+
+def test_requests_that_overlap_have_each_their_own_time(served: Served) -> None:
+    with Wire(served.url) as wire:
+        until = time.monotonic() + 2.5  # for each there is one second
+        wire.send(HEAD)
+        while time.monotonic() < until:
+            time.sleep(0.1)
+            wire.send(BODY + HEAD)
+            reply = wire.reply()
+            assert reply is not None
+            assert reply.status == 200
 
 
 def test_half_a_request_behind_a_whole_one_is_given_up_too(served: Served) -> None:
@@ -216,14 +267,34 @@ def test_another_protocol_is_not_to_be_had(served: Served, wanted: bytes, cut: i
         assert [reply.status for reply in (wire.reply(), wire.reply()) if reply] == [200, 200]
 
 
-def test_no_body_is_sent_to_who_asks_for_the_head(served: Served) -> None:
+def test_many_wishes_for_another_protocol_at_once(served: Served) -> None:
+    asked = request("/next/1", REPORT, b"Connection: Upgrade", b"Upgrade: h2c")
     with Wire(served.url) as wire:
-        wire.send(request("/next/1", method=b"HEAD", body=b""))
+        wire.send(asked * 1500)
+        statuses = [reply.status for reply in (wire.reply() for _ in range(1500)) if reply]
+    assert statuses == [200] * 1500
+
+
+def test_who_wants_another_protocol_or_the_end_gets_the_end(served: Served) -> None:
+    asked = request("/next/1", REPORT, b"Connection: Upgrade, close", b"Upgrade: h2c")
+    with Wire(served.url) as wire:
+        wire.send(asked)
+        (reply,) = wire.replies()
+    assert reply.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/next/1", b" 405 "), ("/health/live", b" 200 "), ("/openapi.json", b" 200 ")],
+)
+def test_no_body_is_sent_to_who_asks_for_the_head(served: Served, path: str, status: bytes) -> None:
+    with Wire(served.url) as wire:
+        wire.send(request(path, method=b"HEAD", body=b""))
         wire.send(GOOD)
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += wire.socket.recv(1)
-        assert b" 405 " in head
+        assert status in head
         reply = wire.reply()
         assert reply is not None
         assert reply.status == 200
