@@ -5,12 +5,13 @@ clients that this service must answer send plain JSON with none.
 """
 
 import json
+from collections import Counter
 from typing import Any
 
 import orjson
 from fastapi import Request
 
-from recsvc.api.problems import FieldFault, ProblemError, clean
+from recsvc.api.problems import FieldFault, ProblemError, clean, pointer
 
 __all__ = ["read_body", "read_items", "refuse_repeats", "too_large"]
 
@@ -44,7 +45,7 @@ def read_items(body: bytes) -> list[Any]:
         items = None
     if items is None or _may_repeat(items, body):
         try:
-            items = json.loads(body, parse_int=_parse_int, object_pairs_hook=_unless_repeated)
+            items = _load_leniently(body)
         except (ValueError, RecursionError) as error:
             raise ProblemError(400, "the body is not valid JSON") from error
     if not isinstance(items, list):
@@ -59,7 +60,7 @@ def refuse_repeats(body: bytes) -> None:
     `body` is a valid report: with four quotes it has its two names, and nothing else.
     """
     if body.count(b'"') != 4:
-        read = json.loads(body, parse_int=_parse_int, object_pairs_hook=_unless_repeated)
+        read = _load_leniently(body)
         if isinstance(read, ProblemError):
             raise read
 
@@ -72,14 +73,20 @@ def _may_repeat(items: object, body: bytes) -> bool:
     return body.count(b'"') != 2 * names
 
 
+def _load_leniently(body: bytes) -> Any:
+    # Decoded here: `json` takes UTF-16 and UTF-32 as well, which JSON between systems is not.
+    text = body.decode("utf-8", "surrogatepass")
+    return json.loads(text, parse_int=_parse_int, object_pairs_hook=_unless_repeated)
+
+
 def _unless_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any] | ProblemError:
     """Make an object, or, in its place, the problem that it has a name twice."""
     made = dict(pairs)
     if len(made) == len(pairs):
         return made
-    names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
-    fault = FieldFault(pointer=f"/{clean(twice)}", detail="it is there twice")
+    times = Counter(name for name, _ in pairs)
+    twice = next(name for name, count in times.items() if count > 1)
+    fault = FieldFault(pointer=pointer(twice), detail="it is there twice")
     return ProblemError(422, f"{clean(twice)}: it is there twice", [fault])
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "describe",
     "of_error",
     "of_validation",
+    "pointer",
     "render",
     "responses",
 ]
@@ -79,7 +80,7 @@ _DESCRIBED = {
     409: "There is no such table, or it was refused.",
     413: "The body is too large.",
     422: "A value is not what it must be.",
-    503: "The session store does not answer.",
+    503: "The session store does not answer, or too many requests are in progress.",
 }
 
 
@@ -150,7 +151,13 @@ def add_handlers(app: FastAPI) -> None:
 
 def _field(place: tuple[Any, ...], kind: str, message: str) -> FieldFault:
     text = "it is missing" if kind == "missing" else message
-    return FieldFault(pointer="".join(f"/{clean(part)}" for part in place), detail=text)
+    return FieldFault(pointer=pointer(*place), detail=text)
+
+
+def pointer(*parts: object) -> str:
+    """Write a place as a JSON pointer (RFC 6901)."""
+    escaped = (clean(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    return "".join(f"/{part}" for part in escaped)
 
 
 def clean(part: object) -> str:
@@ -197,7 +204,8 @@ def _methods(request: Request) -> set[str]:
     """Return what a path can be asked with, by all of its routes: the framework names one's."""
     routes = _plain(request.app.routes)
     found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return {method for route in found for method in route.methods or ()}
+    methods = {method for route in found for method in route.methods or ()}
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 def _plain(routes: Iterable[Any]) -> Iterator[Route]:
