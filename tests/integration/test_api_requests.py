@@ -84,6 +84,29 @@ def test_a_key_repeated_gets_one_event_for_next_and_one_for_last(
     assert [event["message"] for event in events(directory, user)] == ["next", "last"]
 
 
+def test_a_key_repeated_with_a_batch_gets_the_same_answers(
+    api: httpx.Client, directory: Path, user: int
+) -> None:
+    headers = {"Idempotency-Key": "of a batch"}
+    items = [{"user": each, **REPORT} for each in (user, user ^ 1, user)]
+    items.insert(1, {"user": user})  # and a bad one among them
+    first, again = (api.post("/next", json=items, headers=headers).json() for _ in range(2))
+    assert first == again
+    assert first[0]["track"] != first[3]["track"]
+    assert [event["position"] for event in events(directory, user)] == [0, 1]
+    alone = api.post(f"/next/{user}", json=REPORT, headers=headers).json()
+    assert alone == first[0]
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256])
+def test_a_key_that_is_none_is_refused(api: httpx.Client, user: int, key: str) -> None:
+    headers = {"Idempotency-Key": key}
+    for path, body in ((f"/next/{user}", REPORT), ("/next", [{"user": user, **REPORT}])):
+        refused = api.post(path, json=body, headers=headers)
+        assert refused.status_code == 422
+        assert "Idempotency-Key" in refused.json()["detail"]
+
+
 def test_a_key_is_the_listeners_own(api: httpx.Client, user: int) -> None:
     headers = {"Idempotency-Key": "k"}
     one = api.post(f"/next/{user}", json=REPORT, headers=headers).json()

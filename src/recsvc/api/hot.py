@@ -79,8 +79,8 @@ class App(FastAPI):
         return await _respond(self.context, route, answer, int(path[6:]), headers, body)
 
 
-async def _answer_many(ctx: Context, _: int, body: bytes, given_id: str, __: str | None) -> bytes:
-    return await answer_many(ctx, body, given_id)
+async def _answer_many(ctx: Context, _: int, body: bytes, given_id: str, key: str | None) -> bytes:
+    return await answer_many(ctx, body, given_id, key)
 
 
 _HOT: dict[str, tuple[str, _Hot]] = {

@@ -16,7 +16,7 @@ from recsvc.api.explained import render
 from recsvc.api.explained_schemas import Explained
 from recsvc.api.json import JSONResponse
 from recsvc.api.problems import Fault, ProblemError, responses
-from recsvc.api.reports import LONGEST_KEY, read_report, request_id
+from recsvc.api.reports import LONGEST_KEY, check_key, read_report, request_id
 
 __all__ = ["answer_last", "answer_many", "answer_next", "router"]
 
@@ -46,7 +46,7 @@ def _body(model: type[Any], *, many: bool = False) -> dict[str, Any]:
     "/next/{user}",
     summary="The track to play next",
     response_model=schemas.Answer,
-    responses=responses(400, 401, 403, 413, 422),
+    responses=responses(400, 401, 403, 413, 422, 503),
     openapi_extra=_body(schemas.Report),
     dependencies=[needs(Role.PLAY)],
 )
@@ -84,17 +84,21 @@ async def last_track(
     "/next",
     summary="The tracks to play next, for many listeners",
     response_model=list[schemas.Answer | Fault],
-    responses=responses(400, 401, 403, 413, 422),
+    responses=responses(400, 401, 403, 413, 422, 503),
     openapi_extra=_body(schemas.BatchItem, many=True),
     dependencies=[needs(Role.PLAY)],
 )
-async def next_tracks(request: Request, ctx: Ctx) -> Response:
+async def next_tracks(
+    request: Request, ctx: Ctx, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Answer many reports at once, in order; a bad one gets a problem in its place.
 
-    Reports of one listener are taken in the order given.
+    Reports of one listener are taken in the order given. An Idempotency-Key is that of every
+    listener in the batch; of two reports of one, each has its own answer.
     """
     body = await read_body(request, ctx.settings.body_max)
-    return Response(await answer_many(ctx, body, _given_id(request)), media_type="application/json")
+    content = await answer_many(ctx, body, _given_id(request), idempotency_key)
+    return Response(content, media_type="application/json")
 
 
 @router.post(
@@ -157,12 +161,13 @@ async def answer_next(
     return orjson.dumps(await ctx.service.next(read_report(user, body, given_id, key)))
 
 
-async def answer_many(ctx: Context, body: bytes, given_id: str) -> bytes:
+async def answer_many(ctx: Context, body: bytes, given_id: str, key: str | None) -> bytes:
     """Answer POST /next, likewise."""
+    check_key(key)
     items = read_items(body)
     if len(items) > ctx.settings.batch_max:
         raise ProblemError(422, f"a batch may have at most {ctx.settings.batch_max} items")
-    return orjson.dumps(await answer_all(items, request_id(given_id), ctx))
+    return orjson.dumps(await answer_all(items, request_id(given_id), key, ctx))
 
 
 async def answer_last(

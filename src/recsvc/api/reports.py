@@ -17,7 +17,7 @@ from recsvc.ids import fresh_id
 from recsvc.session import Report
 from recsvc.table import MAX_ID
 
-__all__ = ["LONGEST_KEY", "read_item", "read_report", "request_id"]
+__all__ = ["LONGEST_KEY", "check_key", "read_item", "read_report", "request_id"]
 
 LONGEST_KEY = 255
 """Characters that an Idempotency-Key may have."""
@@ -29,8 +29,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 def read_report(user: int, body: bytes, given_id: str, key: str | None) -> Report:
     """Read a report from the body of a request; raises `ProblemError` 400 or 422."""
-    if key is not None and not 0 < len(key) <= LONGEST_KEY:
-        raise ProblemError(422, f"an Idempotency-Key has 1 to {LONGEST_KEY} characters")
+    check_key(key)
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -39,6 +38,12 @@ def read_report(user: int, body: bytes, given_id: str, key: str | None) -> Repor
     if body.count(b'"') != 4 or not _is_plain(found, 2):
         return _read_strictly(user, body, given_id, key)
     return Report(user, found["track"], float(found["time"]), request_id(given_id), key)
+
+
+def check_key(key: str | None) -> None:
+    """Raise `ProblemError` 422 for an Idempotency-Key that is none."""
+    if key is not None and not 0 < len(key) <= LONGEST_KEY:
+        raise ProblemError(422, f"an Idempotency-Key has 1 to {LONGEST_KEY} characters")
 
 
 def read_item(item: Any, name: str) -> Report:
