@@ -10,6 +10,8 @@ from recsvc import __version__, logs
 from recsvc.api import listeners, operations, tables
 from recsvc.api.auth import DOCUMENTED, Keyring, Role, needs
 from recsvc.api.context import Context
+from recsvc.api.documentation import add_documentation
+from recsvc.api.heading import HeadAsGet
 from recsvc.api.hot import App
 from recsvc.api.limits import Guard, Limits
 from recsvc.api.metrics import Measured, Metrics
@@ -63,11 +65,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
         openapi_url="/openapi.json" if settings.docs_open else None,
+        docs_url=None,  # see `add_documentation`
+        redoc_url=None,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     _include(app, settings)
+    if settings.docs_open:
+        add_documentation(app)
     add_handlers(app)
     app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(HeadAsGet)
     return app
 
 
