@@ -1,6 +1,7 @@
 """The HTTP API over a real socket, as its callers use it."""
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -272,4 +273,13 @@ def test_the_openapi_description_is_complete(api: httpx.Client) -> None:
     assert {"/next/{user}", "/last/{user}", "/next", "/explain/{user}", "/user/{user}"} <= set(
         described["paths"]
     )
-    assert api.get("/docs").status_code == 200
+
+
+def test_the_documentation_needs_nothing_from_another_host(api: httpx.Client) -> None:
+    page = api.get("/docs").text
+    needed = re.findall(r"""(?:href|src)="([^"]+)"|url: '([^']+)'""", page)
+    addresses = {address for pair in needed for address in pair if address}
+    assert {"openapi.json", "docs/files/swagger-ui-bundle.js"} <= addresses
+    for address in addresses:
+        assert "//" not in address
+        assert api.get(f"/{address}").status_code == 200, address
