@@ -410,6 +410,20 @@ async def test_a_sample_of_another_table_needs_a_recount(sessions: RedisSessions
     assert outcome.propensity == 1 / 2
 
 
+async def test_a_count_is_nobodys_after_answers_by_another_table(
+    sessions: RedisSessions,
+) -> None:
+    sample = Plan((Sample(CATALOGUE, [1, 2, 3], 3),), Routes({None: (0,)}))
+    await sessions.claim(claim(sample, track=1))  # of the first table: all of 1, 2, 3
+    other = Plan((pool(CONTEXTUAL, {101: 1.0}),), Routes({None: (0,)}))
+    await sessions.claim(replace(claim(other, track=100), table_version="v2"))
+    # Back to the first. Four tracks are heard, of which two are none of its own.
+    assert await sessions.claim(claim(sample, track=1)) == Exhausted(2, None)
+    outcome = await sessions.claim(replace(claim(sample, track=1), recount=2))
+    assert isinstance(outcome, Claimed)
+    assert outcome.propensity == 1
+
+
 async def test_a_session_that_grows_long_goes_on_as_it_was(
     client: Client, keys: Keys, sessions: RedisSessions
 ) -> None:

@@ -175,6 +175,11 @@ local function claim(first_key, first)
   if recount ~= '' then
     local _, _, started = read_count(count_of)
     count_of = write_count(recount, version, started or string.format('%d', now))
+  elseif not find(count_of, ' counted=' .. version .. ' ', 1, true) then
+    -- The table has changed since. What is heard from here on is not of the other one, so its
+    -- count is nobody's any more: that one may come back.
+    local outside, _, started = read_count(count_of)
+    if outside then count_of = write_count(outside, '', started) end
   end
   local answers = tonumber(position)
   if expected ~= '' and tonumber(expected) ~= answers then return {'moved'} end
