@@ -1,7 +1,7 @@
 """The composition root: makes all parts from the settings and ties them together."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
@@ -119,8 +119,13 @@ async def _start(
     )
     await watch.start()
     run_beside(watch.run(), "table watch", stack)
-    run_beside(watch.forgotten.run(settings.table_poll, watch.withhold), "the forgotten", stack)
     sessions, standby = await open_store(settings, caller, keys, stack)
+
+    def forget(users: Collection[int]) -> None:
+        watch.withhold(users)
+        standby.forget(users)
+
+    run_beside(watch.forgotten.run(settings.table_poll, forget), "the forgotten", stack)
     incarnation.changed = sessions.restarted
     metrics.add(StoreFigures(sessions, standby))
     service = Service(

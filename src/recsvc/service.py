@@ -93,8 +93,7 @@ class Service:
     def call(self, report: Report) -> Call:
         """Return the call that a report makes, by the table and the policy of this moment."""
         policy, treatments = self.policies.of(report.user)
-        expires = int((self.clock() + self._answering.patience) * 1000)
-        return Call(report, self.tables.source, policy, treatments, expires_ms=expires)
+        return Call(report, self.tables.source, policy, treatments, expires_ms=self._expiry())
 
     def bundles(self, calls: Sequence[Call]) -> list[list[int]]:
         """Sort calls of different listeners into bundles for `begin`, as lists of places."""
@@ -138,8 +137,10 @@ class Service:
         return await self._within_deadline(self.sessions.read(user))
 
     async def erase(self, user: int) -> Receipt:
-        """Remove everything held on a listener."""
-        return await self._within_deadline(self.sessions.erase(user))
+        """Remove everything held on a listener, or nothing: raises `StoreUnavailableError`."""
+        receipt = await self._within_deadline(self.sessions.erase(user, self._expiry()))
+        self.standby.forget({user})
+        return receipt
 
     async def ping(self) -> None:
         """Return if the session store answers; raise `StoreUnavailableError` if not."""
@@ -148,6 +149,10 @@ class Service:
     async def explain(self, report: Report) -> Explanation:
         """Say what `next` would do now, and why, changing nothing."""
         return await self._within_deadline(self._explaining.explain(self.call(report)))
+
+    def _expiry(self) -> int:
+        """Return until when the store may do what is asked of it now (Unix ms)."""
+        return int((self.clock() + self._answering.patience) * 1000)
 
     def _begin_all(
         self, reports: Sequence[Report], answers: list[Answer | None], places: Sequence[int]

@@ -239,8 +239,8 @@ class Sessions(Protocol):
     async def listened(self, user: int, most: int | None = None) -> list[int]:
         """Return the tracks of the session, or `most` of them, longest ago first."""
 
-    async def erase(self, user: int) -> Receipt:
-        """Remove everything held on a listener."""
+    async def erase(self, user: int, expires_ms: int = 0) -> Receipt:
+        """Remove everything held on a listener; nothing after that time (Unix ms; 0: never)."""
 
     async def ping(self) -> None:
         """Return if the store answers."""

@@ -107,6 +107,28 @@ def stored_events(store: Store) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def test_an_erasure_that_was_refused_is_not_made_later(api: httpx.Client, store: Store) -> None:
+    assert api.delete("/user/8").status_code == 200  # so that the script is there
+    tracks = [api.post("/next/20", json=REPORT).json()["track"]]
+    with store.frozen():
+        assert api.delete("/user/20").status_code == 503
+        tracks += [api.post("/next/20", json=REPORT).json()["track"] for _ in range(3)]
+    recovered(api, 9)
+    tracks += [api.post("/next/20", json=REPORT).json()["track"] for _ in range(20)]
+    assert len({3, *tracks}) == 25
+    stored = [event["recommendation"] for event in stored_events(store) if event["user"] == 20]
+    assert stored == tracks
+
+
+def test_an_outage_knows_nothing_of_who_was_erased(api: httpx.Client, store: Store) -> None:
+    keyed = {"Idempotency-Key": "k"}
+    api.post("/next/21", json=REPORT, headers=keyed)
+    assert api.delete("/user/21").json()["session"]
+    with store.frozen():
+        assert api.post("/next/21", json=REPORT, headers=keyed).json()["degraded"]
+    recovered(api, 9)
+
+
 def test_a_session_that_ends_in_an_outage_has_ended(api: httpx.Client, store: Store) -> None:
     first = api.post("/next/7", json=REPORT).json()
     with store.frozen():

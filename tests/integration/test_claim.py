@@ -3,6 +3,7 @@
 import asyncio
 import json
 import struct
+import time
 from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import replace
@@ -643,10 +644,20 @@ async def test_read_returns_what_was_stored(sessions: RedisSessions) -> None:
     assert await sessions.heard(1, [11, 4, 5]) == [True, False, True]
 
 
+async def test_an_erasure_that_comes_too_late_changes_nothing(sessions: RedisSessions) -> None:
+    await sessions.claim(claim(three_pools()))
+    with pytest.raises(StoreUnavailableError, match="too late"):
+        await sessions.erase(1, int(time.time() * 1000) - 1)
+    assert await sessions.read(1) is not None
+    assert (await sessions.erase(1, int(time.time() * 1000) + 10_000)).session
+
+
 async def test_erase_removes_everything_and_says_what_there_was(
     client: Client, keys: Keys, sessions: RedisSessions
 ) -> None:
     await sessions.claim(claim(three_pools(), key="k"))
+    window = int(time.time()) // sessions.idempotency_ttl
+    await client.hset(keys.idempotency(1, window - 2), "next:of a while ago", "11 contextual")
     receipt = await sessions.erase(1)
     assert (receipt.session, receipt.listened) == (True, 2)
     left = await command(client, "KEYS", f"{keys.prefix}:*:1*")

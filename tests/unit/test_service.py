@@ -121,7 +121,7 @@ class MemorySessions:
         await self._reach()
         return self.listened_by.get(user, [])[:most]
 
-    async def erase(self, user: int) -> Receipt:
+    async def erase(self, user: int, expires_ms: int = 0) -> Receipt:
         await self._reach()
         return Receipt(self.last_by.pop(user, None) is not None, 0, 1)
 

@@ -93,6 +93,7 @@ class GuardedSessions(Outages):
             place = await self._caught_up(report.user)
         if self.breaker.is_open:
             raise NotAskedError(_KNOWN)
+        insisted = False
         try:
             outcome = await self.store.claim(claim, self._last(place))
         except asyncio.CancelledError:
@@ -103,11 +104,15 @@ class GuardedSessions(Outages):
             if report.key is None:
                 raise
             outcome = await self._claim_again(claim, error)
+            insisted = True
         self.breaker.succeeded()
         if isinstance(outcome, Claimed):
             if outcome.entry:  # else the answer was given before
                 self.recovery.journal.append(pack(record_of(claim, outcome)))
-            self._note(claim, outcome, place)
+            # One that was given before was noted then, unless nobody heard of it until now. Noted
+            # once more it would be taken for the latest, and for one of this session.
+            if outcome.entry or insisted:
+                self._note(claim, outcome, place)
         return outcome
 
     def bundles(self, users: Sequence[int]) -> list[list[int]]:
@@ -172,7 +177,8 @@ class GuardedSessions(Outages):
                 position=finished.position,
             )
             self.recovery.journal.append(pack(record))
-        self.memory.forget(self.memory.place(report.user, self._clock()))
+            # Else that session ended before, and what is remembered is of the next.
+            self.memory.forget(self.memory.place(report.user, self._clock()))
         return finished
 
     async def read(self, user: int) -> Session | None:
@@ -209,10 +215,10 @@ class GuardedSessions(Outages):
         """Return the tracks of the session, or `most` of them, longest ago first."""
         return await self._ask(self.store.listened, user, most)
 
-    async def erase(self, user: int) -> Receipt:
-        """Remove everything held on a listener."""
+    async def erase(self, user: int, expires_ms: int = 0) -> Receipt:
+        """Remove everything held on a listener; nothing after that time (Unix ms; 0: never)."""
         await self._caught_up(user)
-        receipt = await self._ask(self.store.erase, user)
+        receipt = await self._ask(self.store.erase, user, expires_ms)
         self.recovery.journal.append(pack(forgetting(user, receipt)))
         self.memory.forget(self.memory.place(user, self._clock()))
         return receipt

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -101,6 +101,11 @@ class Standby:
         """Note an answer that the store has recorded: its key gets it again here."""
         key = idempotency_field("next", call.report)
         self._remember(call.report.user, key, _Given(answer, None))
+
+    def forget(self, users: Collection[int]) -> None:
+        """Forget the answers of listeners who asked to be forgotten."""
+        for known in [known for known in self._given if known[0] in users]:
+            del self._given[known]
 
     async def close(self) -> None:
         """Wait until everything is on disk."""

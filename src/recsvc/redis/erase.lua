@@ -3,20 +3,23 @@
 -- `heard.lua` comes before it.
 --
 -- KEYS   session hash, heard bitmap, events stream, idempotency now, before, tracks heard
---        longest ago, then who has been forgotten (scored by when, in ms)
--- ARGV   listener, events_max
+--        longest ago, idempotency before that, then who has been forgotten (scored by when, in ms)
+-- ARGV   listener, events_max, expiry as in claim.lua
 -- Returns {1 if there was a session, else 0; how many tracks it had heard; when, in ms; the
---         stream entry of the mark}.
+--         stream entry of the mark}, or {'late', this server's time in ms}.
 
-local session, bitmap, events, idem, idem_before, oldest, forgotten = unpack(KEYS)
-local user, events_max = ARGV[1], ARGV[2]
-
-local heard = count_heard(redis.call('HGET', session, 'heard'), session)
-redis.call('UNLINK', bitmap, idem, idem_before, oldest)
-local found = redis.call('UNLINK', session)
+local session, bitmap, events, idem, idem_before, oldest, idem_first, forgotten = unpack(KEYS)
+local user, events_max, expires = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 local clock = redis.call('TIME')
-local now = string.format('%d', clock[1] * 1000 + math.floor(clock[2] / 1000))
+local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- Whoever asked was told that nothing was done, and the listener may have gone on since.
+if expires > 0 and server_ms > expires then return {'late', server_ms} end
+
+local heard = count_heard(redis.call('HGET', session, 'heard'), session)
+redis.call('UNLINK', bitmap, idem, idem_before, idem_first, oldest)
+local found = redis.call('UNLINK', session)
+local now = string.format('%d', server_ms)
 redis.call('ZADD', forgotten, now, user)
 local entry = redis.call('XADD', events, 'MAXLEN', '~', events_max, '*', 'event',
   '{"timestamp":' .. now .. ',"message":"forget","user":' .. user .. '}')

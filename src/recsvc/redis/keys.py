@@ -55,7 +55,7 @@ class Keys:
         """Who asked to be forgotten, scored by when (Unix ms)."""
         return f"{self.prefix}:{{{partition}}}:forgotten"
 
-    def of_session(self, user: int, window: int) -> tuple[str, str, str, str, str, str]:
+    def of_session(self, user: int, window: int) -> tuple[str, str, str, str, str, str, str]:
         """The keys that the scripts of one listener's session touch, in order; not all by each."""
         return (
             self.session(user),
@@ -64,6 +64,7 @@ class Keys:
             self.idempotency(user, window),
             self.idempotency(user, window - 1),
             self.oldest(user),
+            self.idempotency(user, window - 2),  # not asked any more, but perhaps still there
         )
 
     def replayed(self, partition: int) -> str:

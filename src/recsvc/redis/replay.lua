@@ -2,8 +2,8 @@
 -- `heard.lua` and `state.lua` come before it.
 --
 -- KEYS   events stream, marks, who has been forgotten, then of each record the keys of
---        erase.lua but for the first and the last: session hash, heard bitmap, idempotency now,
---        before, tracks heard longest ago
+--        erase.lua but for those: session hash, heard bitmap, idempotency now, before, tracks heard
+--        longest ago, idempotency before that
 -- ARGV   mark, session ttl in ms, events_max, idempotency ttl in ms, then of each record,
 --        from FIRST on, what its first line below unpacks; tracks are 8 bytes each,
 --        `reported_as` is what the session's text ends with (state.lua)
@@ -12,7 +12,7 @@
 
 local events, marks, forgotten = KEYS[1], KEYS[2], KEYS[3]
 local mark, ttl, events_max, idem_ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local FIRST, RECORD, OWN_KEYS = 5, 19, 5
+local FIRST, RECORD, OWN_KEYS = 5, 19, 6
 local KEPT = 7 * 24 * 3600 * 1000 -- ms for which a mark is remembered
 
 local clock = redis.call('TIME')
@@ -51,12 +51,13 @@ local function write(r, first_key)
   local number, message, entry, orphan, reported, reported_as, known, written_at, fresh, own,
     own_position, choice, recommender, propensity, fallback, version, field, answer, event =
     unpack(ARGV, r, r + RECORD - 1)
-  local session, bitmap, idem, idem_before, oldest = unpack(KEYS, first_key, first_key + 4)
+  local session, bitmap, idem, idem_before, oldest, idem_first =
+    unpack(KEYS, first_key, first_key + OWN_KEYS - 1)
   local at, user = tonumber(written_at), string.match(session, '%d+$')
 
   if entry ~= '' and stored_or_trimmed(entry) then return 0 end
   if message == 'forget' then
-    forget(user, {session, bitmap, idem, idem_before, oldest})
+    forget(user, {session, bitmap, idem, idem_before, idem_first, oldest})
     return 1
   end
   local asked = redis.call('ZSCORE', forgotten, user)

@@ -130,6 +130,7 @@ class RedisReplay:
             self.keys.idempotency(user, window),
             self.keys.idempotency(user, window - 1),
             self.keys.oldest(user),
+            self.keys.idempotency(user, window - 2),
         ]
 
 

@@ -168,15 +168,17 @@ class RedisSessions:
             self._listened.all(user) if most is None else self._listened.oldest(user, most)
         )
 
-    async def erase(self, user: int) -> Receipt:
+    async def erase(self, user: int, expires_ms: int = 0) -> Receipt:
         """Remove everything held on a listener, and mark their events as nobody's.
 
         Whatever else comes to be kept of a listener is to be removed by the same script.
         """
-        keys = self.keys.of_session(user, self._window())
         forgotten = self.keys.forgotten(user % self.keys.partitions)
-        session, listened, at, entry = await self._erase.run(
-            self.caller, [*keys, forgotten], [user, self.events_max]
+        keys = [*self.keys.of_session(user, self._window()), forgotten]
+        session, listened, at, entry = await self._send(
+            self._erase,
+            lambda expiry: self._erase.write(keys, [user, self.events_max, expiry]),
+            expires_ms,
         )
         return Receipt(bool(session), listened, at, entry.decode())
 

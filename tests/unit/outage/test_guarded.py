@@ -38,6 +38,8 @@ class Store:
     """The `Sessions` port, which fails as it is told; also the `Replay` port."""
 
     fault: Exception | None = None
+    fails: int = 0  # times, and then no more
+    again: bool = False  # what it is asked for was done before
     hangs: bool = False
     asked: int = 0
     position: int = 0
@@ -52,6 +54,9 @@ class Store:
             await self.reply
         if self.hangs:
             await asyncio.sleep(60)
+        if self.fails:
+            self.fails -= 1
+            raise StoreUnavailableError("the connection was lost")
         if self.fault is not None:
             raise self.fault
 
@@ -61,7 +66,7 @@ class Store:
         self.position += 1
         track = 100 + self.position
         origin = (claim.policy, claim.table_version, claim.report.request_id)
-        entry = f"{self.position}-1"
+        entry = "" if self.again else f"{self.position}-1"
         return Claimed(track, "contextual", 0.5, self.position - 1, "s", False, *origin, entry)
 
     def bundles(self, users: Sequence[int]) -> list[list[int]]:
@@ -76,7 +81,7 @@ class Store:
         self, report: Report, event: Mapping[str, Any], expires_ms: int = 0
     ) -> Finished | None:
         await self._reach()
-        return Finished("9-1", "s", 1)
+        return None if self.again else Finished("9-1", "s", 1)
 
     async def recall_all(self, users: Sequence[int]) -> list[Recalled | None]:
         return [await self.recall(user) for user in users]
@@ -97,7 +102,7 @@ class Store:
         await self._reach()
         return []
 
-    async def erase(self, user: int) -> Receipt:
+    async def erase(self, user: int, expires_ms: int = 0) -> Receipt:
         await self._reach()
         return Receipt(session=True, listened=1, at=0)
 
@@ -202,6 +207,30 @@ async def test_an_erasure_is_journalled_and_forgotten(guard: Guard) -> None:
     await guard.sessions.erase(1)
     assert guard.journal()[-1].event["message"] == "forget"
     assert not guard.memory.heard(guard.memory.place(1, _CLOCK), 101)
+
+
+async def test_an_answer_given_before_is_not_noted_for_the_latest(guard: Guard) -> None:
+    asked = claim(three_pools(), track=5, key="k")
+    guard.store.again = True
+    assert isinstance(await guard.sessions.claim(asked), Claimed)
+    place = guard.memory.place(1, _CLOCK)
+    assert guard.memory.answers(place) == 0
+    assert not guard.memory.heard(place, 5)
+
+
+async def test_an_answer_that_is_only_heard_of_at_the_second_try_is_noted(guard: Guard) -> None:
+    guard.store.fails, guard.store.again = 1, True
+    asked = claim(three_pools(), track=5, key="k")
+    assert isinstance(await guard.sessions.claim(asked), Claimed)
+    assert guard.memory.heard(guard.memory.place(1, _CLOCK), 5)
+
+
+async def test_the_end_of_an_earlier_session_is_not_that_of_this_one(guard: Guard) -> None:
+    event = {"user": 1, "track": 5, "timestamp": 1}
+    await guard.sessions.claim(replace(claim(three_pools()), event=event))
+    guard.store.again = True
+    assert await guard.sessions.finish(claim(three_pools(), key="k").report, event) is None
+    assert guard.memory.heard(guard.memory.place(1, _CLOCK), 101)
 
 
 async def test_a_store_that_fails_is_not_asked_any_more(guard: Guard) -> None:
