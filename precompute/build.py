@@ -1,7 +1,9 @@
 """From a log and a catalogue to a table, in one call."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -25,6 +27,8 @@ from recsvc.artifact import Manifest
 from recsvc.table import Table
 
 __all__ = ["Build", "Settings", "build", "export"]
+
+_EXPORT_SECONDS = 600.0  # that an export of events may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Build:
     """Finite numbers for the manifest; the same for the same input."""
     rows_a_second: dict[str, float]
     """Training speed of the two models, validation not counted."""
+    data_until: datetime
+    """Who was forgotten before is not in it any more."""
 
 
 def build(
@@ -70,6 +76,7 @@ def build(
     `TrainingError` when there is nothing to learn from.
     """
     settings, progress = settings or Settings(), progress or Progress()
+    known_until = _known_until(log)
     with progress.step("sessions"):
         arranged = sessions.arrange(log, catalogue, settings.sessions)
         pairs = sessions.transitions(arranged)
@@ -137,7 +144,7 @@ def build(
         name: model.rows / max(model.seconds, 1e-9)
         for name, model in (("contextual", context), ("personal", taste))
     }
-    return Build(table, context, taste, metrics, speed)
+    return Build(table, context, taste, metrics, speed, known_until)
 
 
 def _infer(
@@ -174,9 +181,23 @@ def export(built: Build, directory: Path, settings: Settings) -> Manifest:
     # What is written is what a service will read: fail here rather than there.
     packing.unpack(data)
     plain = orjson.loads(orjson.dumps(settings))  # as it will be read back
-    manifest = artifact.describe(data, built.table, metrics=built.metrics, settings=plain)
+    manifest = artifact.describe(
+        data, built.table, metrics=built.metrics, settings=plain, data_until=built.data_until
+    )
     artifact.write(directory, data, manifest)
     return manifest
+
+
+def _known_until(log: Log) -> datetime:
+    """Return until when a log tells who is to be forgotten.
+
+    That was by its end, and not when it was written nor when this ends: whoever asks to be
+    forgotten meanwhile is in the table. And an export takes a while to go through all streams.
+    """
+    newest = int(log.timestamp.max()) / 1000 if len(log) else 0.0
+    # A clock may be ahead, and a timestamp be anything.
+    known = min(newest, time.time()) - _EXPORT_SECONDS
+    return datetime.fromtimestamp(max(known, 0.0), UTC)
 
 
 def _most_epochs(settings: Factorisation) -> int:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,10 +49,10 @@ class Served:
         return self.process.wait(timeout=15)
 
 
-def write_artifact(directory: Path, table: Table) -> str:
+def write_artifact(directory: Path, table: Table, data_until: datetime | None = None) -> str:
     """Write a table as an artifact and return its version."""
     data = pack(table)
-    manifest = artifact.describe(data, table)
+    manifest = artifact.describe(data, table, data_until=data_until)
     artifact.write(directory, data, manifest)
     return manifest.version
 

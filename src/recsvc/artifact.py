@@ -50,6 +50,9 @@ class Manifest(BaseModel):
     """The first 12 hex digits of the table's SHA-256."""
     created_at: Moment
     """UTC, ISO 8601."""
+    data_until: Moment | None = None
+    """What was said before this time, of who is to be forgotten too, was known when the table was
+    made. UTC, ISO 8601; where it is not told, nothing is sure to have been."""
     bytes: int = Field(ge=0, le=1 << 40)
     chunk_bytes: int = Field(ge=1 << 10, le=1 << 26)
     sha256: Checksum
@@ -79,12 +82,14 @@ def describe(
     metrics: dict[str, float] | None = None,
     settings: dict[str, Any] | None = None,
     created_at: datetime | None = None,
+    data_until: datetime | None = None,
 ) -> Manifest:
     """Make the manifest of a packed table."""
     view, digest = memoryview(data), checksum(data)
     return Manifest(
         version=digest[:12],
-        created_at=(created_at or datetime.now(UTC)).isoformat(timespec="seconds"),
+        created_at=_written(created_at or datetime.now(UTC)),
+        data_until=None if data_until is None else _written(data_until),
         bytes=len(data),
         chunk_bytes=CHUNK_BYTES,
         sha256=digest,
@@ -97,7 +102,7 @@ def describe(
 
 def render(manifest: Manifest) -> bytes:
     """Write a manifest as JSON, with a seal: a checksum of all the rest."""
-    fields = manifest.model_dump(mode="json")
+    fields = manifest.model_dump(mode="json", exclude_none=True)
     return json.dumps({**fields, "seal": _seal(manifest)}, indent=2).encode() + b"\n"
 
 
@@ -150,8 +155,13 @@ def parse(data: bytes) -> Manifest:
     return manifest
 
 
+def _written(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
 def _seal(manifest: Manifest) -> str:
-    return checksum(manifest.model_dump_json().encode())
+    # Without what is not told: manifests are older than some of their fields.
+    return checksum(manifest.model_dump_json(exclude_none=True).encode())
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +90,28 @@ def test_a_restart_does_not_bring_the_list_back(directory: Path) -> None:
         assert personal(api) == 0
 
 
-def test_a_table_made_since_may_have_a_list_again(directory: Path) -> None:
+def test_a_table_of_what_was_heard_before_has_no_list_whenever_it_was_made(
+    directory: Path,
+) -> None:
+    exported = datetime.now(UTC)
+    with serve(directory, table_poll=0.1) as served, httpx.Client(base_url=served.url) as api:
+        api.delete(f"/user/{LISTENER}")
+        time.sleep(1.1)  # as long as it took to train
+        version = write_artifact(directory / "late", small_table(59), exported)
+        recsvc(directory, "publish", "--force", directory / "late")
+        until = time.monotonic() + 10
+        while api.get("/table").json()["version"] != version:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert personal(api) == 0
+
+
+def test_a_table_of_what_was_heard_since_may_have_a_list_again(directory: Path) -> None:
     with serve(directory, table_poll=0.1) as served, httpx.Client(base_url=served.url) as api:
         api.delete(f"/user/{LISTENER}")
         assert personal(api) == 0
-        time.sleep(1.1)  # tables are dated by the second
-        write_artifact(directory / "newer", small_table(61))
+        time.sleep(1.1)  # the end of the data is told by the second
+        write_artifact(directory / "newer", small_table(61), datetime.now(UTC))
         version = recsvc(directory, "publish", "--force", directory / "newer").stdout
         until = time.monotonic() + 10
         while api.get("/table").json()["version"] not in version:

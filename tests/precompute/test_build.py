@@ -1,5 +1,6 @@
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,21 @@ def test_the_table_passes_the_gates_and_reads_back(built: Build, tmp_path: Path)
     assert table.title(3) == "Song 3"
     assert table.artist_name(3) == "Artist 3"
     assert manifest.settings["neighbours"]["temperature"] == 1.0
+
+
+def test_a_table_knows_who_was_forgotten_until_shortly_before_its_log_ends(
+    built: Build, tmp_path: Path
+) -> None:
+    ended = int(listeners.make_log().timestamp.max()) / 1000
+    until = datetime.fromtimestamp(ended - 600, UTC).isoformat(timespec="seconds")
+    assert build.export(built, tmp_path, SMALL).data_until == until
+
+
+def test_a_log_of_the_future_is_believed_until_now_at_most() -> None:
+    log = listeners.make_log()
+    ahead = replace(log, timestamp=log.timestamp + 10**14)
+    built = build.build(ahead, listeners.catalogue(), replace(SMALL, inference=None))
+    assert built.data_until < datetime.now(UTC)
 
 
 def test_the_same_input_and_seed_give_the_same_version(built: Build, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """An artifact on disk and its manifest."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,18 @@ def test_a_damaged_manifest(written: Path, before: str, after: str, reason: str)
     path.write_text(path.read_text().replace(before, after, 1))
     with pytest.raises(ArtifactError, match=reason):
         artifact.read(written)
+
+
+def test_it_tells_until_when_it_knows_who_is_to_be_forgotten(tmp_path: Path) -> None:
+    table = small_table(5)
+    data, until = pack(table), datetime(2026, 11, 24, 7, tzinfo=UTC)
+    artifact.write(tmp_path, data, artifact.describe(data, table, data_until=until))
+    assert artifact.read(tmp_path)[0].data_until == "2026-11-24T07:00:00+00:00"
+
+
+def test_an_older_manifest_which_does_not_tell_is_still_one(tmp_path: Path) -> None:
+    table = small_table(5)
+    data = pack(table)
+    artifact.write(tmp_path, data, artifact.describe(data, table))
+    assert b"data_until" not in (tmp_path / "manifest.json").read_bytes()
+    assert artifact.read(tmp_path)[0].data_until is None

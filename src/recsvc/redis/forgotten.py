@@ -32,9 +32,10 @@ async def forgotten_since(client: Client, keys: Keys, partition: int, after: int
 
 
 class Forgotten:
-    """Those who were forgotten since the table in service was made, as this worker knows them.
+    """Those whom the table in service may still know, as far as this worker has heard of them.
 
-    Their personal lists stay in that table, which is never changed; so they are held back here.
+    They were forgotten after the data ended that it was made from. Their personal lists stay in
+    it, for a table is never changed; so they are held back here.
     """
 
     def __init__(self, client: Client, keys: Keys) -> None:
@@ -49,13 +50,18 @@ class Forgotten:
         """The listeners."""
         return self._when
 
-    def look_back_to(self, created_at: str) -> None:
-        """Know those who were forgotten since a table was made (ISO 8601), and no others."""
-        made = int(datetime.fromisoformat(created_at).timestamp() * 1000)
-        if self._since is None or made < self._since:
+    def look_back_to(self, data_until: str | None) -> None:
+        """Know those who were forgotten since a table's data ended (ISO 8601), and no others.
+
+        None: all who ever were.
+        """
+        ended = 0
+        if data_until is not None:
+            ended = int(datetime.fromisoformat(data_until).timestamp() * 1000)
+        if self._since is None or ended < self._since:
             self._seen.clear()  # there may be more of them
-        self._since = made
-        self._when = {user: at for user, at in self._when.items() if at >= made}
+        self._since = ended
+        self._when = {user: at for user, at in self._when.items() if at >= ended}
 
     def note(self, user: int, at_ms: int) -> None:
         """Note a listener from now on, without waiting for the next look."""

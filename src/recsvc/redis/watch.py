@@ -80,7 +80,7 @@ class TableWatch:
         """Load what is live, or, when that cannot be had, what was last in use."""
         manifest = await asyncio.to_thread(self.cache.remembered)
         if manifest is not None:
-            self.forgotten.look_back_to(manifest.created_at)
+            self.forgotten.look_back_to(manifest.data_until)
         try:
             # A server that hangs is found out by a small question: a start must not wait as
             # long as pieces of a table may.
@@ -158,7 +158,7 @@ class TableWatch:
         manifest = await self.published.manifest(version)
         table = await self.fetch.table(manifest)
         keep = {v for v in (live.previous, self.source.version) if v is not None}
-        self.forgotten.look_back_to(manifest.created_at)
+        self.forgotten.look_back_to(manifest.data_until)
         self.withhold(await self.forgotten.refresh())  # from the old one, should the swap fail
         await self._swap(table, manifest)
         await asyncio.to_thread(self.cache.remember, manifest, keep)
@@ -166,7 +166,7 @@ class TableWatch:
     async def _start_from_disk(self, manifest: Manifest) -> None:
         table = await self.fetch.from_disk(manifest)
         if table is not None:
-            self.forgotten.look_back_to(manifest.created_at)
+            self.forgotten.look_back_to(manifest.data_until)
             await self._swap(table, manifest)
             _log.warning("serving table %s from disk", manifest.version)
 
