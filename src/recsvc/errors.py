@@ -10,6 +10,7 @@ __all__ = [
     "NotPublishedError",
     "RecordError",
     "RecsvcError",
+    "RefusedError",
     "SpoolFullError",
     "StoreUnavailableError",
     "TableError",
@@ -57,6 +58,10 @@ class NoPreviousTableError(NotPublishedError):
 
 class StoreUnavailableError(RecsvcError):
     """Redis did not answer in time, or answered that it cannot serve."""
+
+
+class RefusedError(StoreUnavailableError):
+    """Redis answered that it will never do this: a key, say, is of another type."""
 
 
 class NotAskedError(StoreUnavailableError):

@@ -1,15 +1,16 @@
 """What the server is told later: each event once, and its session as if it had been there."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from recsvc.errors import RecordError
+from recsvc.errors import RecordError, RefusedError, StoreUnavailableError
 from recsvc.outage.record import Record, pack, unpack
 from recsvc.policy import CATALOGUE, CONTEXTUAL, Plan, Routes, Sample
-from recsvc.redis.caller import Caller
+from recsvc.redis.caller import Caller, ThroughClient
 from recsvc.redis.commands import Client
 from recsvc.redis.events import read_events
 from recsvc.redis.keys import Keys
@@ -292,6 +293,27 @@ async def test_a_count_made_with_another_catalogue_is_made_anew(
     assert claimed.propensity == 1 / 2  # 999 is outside, 2 is heard
     await replay.write("spool", [(2, record(7, version="v2"))])
     assert await sessions.claim(claim(sample, track=2)) == Exhausted(3, None)
+
+
+@pytest.mark.parametrize(
+    "through", [lambda caller, _: caller, lambda _, client: ThroughClient(client)]
+)
+async def test_what_will_never_be_written_is_told_from_what_cannot_be_just_now(
+    caller: Caller, client: Client, keys: Keys, through: Callable[[Caller, Client], Caller]
+) -> None:
+    replay = RedisReplay(
+        through(caller, client), keys, session_ttl=60, idempotency_ttl=60, events_max=1000
+    )
+    await command(client, "SET", keys.session(1), "no session")
+    with pytest.raises(RefusedError):
+        await replay.write("worker", [(1, record(6, user=1))])
+    await command(client, "CONFIG", "SET", "maxmemory", 1)
+    try:
+        with pytest.raises(StoreUnavailableError) as raised:
+            await replay.write("worker", [(2, record(6, user=2))])
+    finally:
+        await command(client, "CONFIG", "SET", "maxmemory", 0)
+    assert not isinstance(raised.value, RefusedError)
 
 
 async def test_listeners_of_all_partitions_keep_their_order(

@@ -43,7 +43,9 @@ Numbered = tuple[int, Record]
 
 
 class Replay(Protocol):
-    """The port to the store that records are for. All may raise `StoreUnavailableError`."""
+    """The port to the store that records are for. All may raise `StoreUnavailableError`;
+    `RefusedError` says that the store works, and will never take it.
+    """
 
     async def lost(self, records: Sequence[Numbered]) -> list[Numbered]:
         """Return, of some hundred records that have an `entry`, those that the store lost."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 
-from recsvc.errors import RecordError, StoreUnavailableError
+from recsvc.errors import RecordError, RefusedError
 from recsvc.outage.journal import Journal, read_journal
 from recsvc.outage.outbox import Outbox
 from recsvc.outage.record import Numbered, Record, Replay, unpack
@@ -31,7 +31,6 @@ _SPOOL, _RECENT, _LOCK = "spool", "recent", "lock"
 _KINDS = (_SPOOL, _RECENT)  # of records that a worker keeps
 _CHECKED = 200  # records looked up at once
 _WRITTEN = 1 << 18  # bytes of records written at once
-_TRIES = 3  # of records that the store refuses although it works
 _STEADY = 5.0  # seconds after which what the store has acknowledged is safe there
 
 
@@ -194,37 +193,35 @@ class Recovery:
 
     async def _write(self, source: str, entries: Sequence[Entry]) -> None:
         records = self._records(entries)
-        for _ in range(_TRIES):
-            try:
-                await self.replay.write(source, records)
-            except StoreUnavailableError:
-                await self._probe()  # raises if it is the store, and not the records
-            else:
-                break
-        else:
-            await self._write_singly(source, records)
+        refused: set[int] = set()
+        try:
+            await self.replay.write(source, records)
+        except RefusedError:
+            refused = await self._write_singly(source, records)
         self._since = self._clock()
         latest = self.tally.latest.get(source, 0)
         for number, record in records:
             if number > latest:  # not when it is done again
                 self.tally.latest[source] = number
-                self.tally.replayed += 1
+                self.tally.replayed += number not in refused
                 self._replayed(record)
 
-    async def _write_singly(self, source: str, records: Sequence[Numbered]) -> None:
-        """Write records one by one: what the store will never take must not hold up the rest."""
-        for number, record in records:
-            for _ in range(_TRIES):
-                try:
-                    await self.replay.write(source, [(number, record)])
-                except StoreUnavailableError as error:
-                    refusal = error
-                    await self._probe()  # raises if it is the store, and not the record
-                else:
-                    break
-            else:
+    async def _write_singly(self, source: str, records: Sequence[Numbered]) -> set[int]:
+        """Write records one by one; return the numbers of those that the store will never take.
+
+        They must not hold up the rest. A store that cannot be reached has not refused anything.
+        """
+        refused = set[int]()
+        for numbered in records:
+            try:
+                await self.replay.write(source, [numbered])
+            except RefusedError as error:
+                await self._probe()  # raises if it is the store, and not the record
+                number, record = numbered
+                refused.add(number)
                 self.tally.damaged += 1
-                _log.error("Redis refuses the event %s: %s", record.event["id"], refusal)
+                _log.error("Redis refuses the event %s: %s", record.event["id"], error)
+        return refused
 
     def _records(self, entries: Iterable[Entry]) -> list[Numbered]:
         found = []

@@ -3,17 +3,33 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from recsvc.errors import StoreUnavailableError
+from recsvc.errors import RefusedError, StoreUnavailableError
 
 __all__ = ["store_faults"]
 
 
 @asynccontextmanager
 async def store_faults() -> AsyncIterator[None]:
-    """Raise `StoreUnavailableError` for whatever redis-py raises inside."""
+    """Raise `StoreUnavailableError` for whatever redis-py raises inside.
+
+    `RefusedError` for what the server will never do.
+    """
     try:
         yield
+    except ResponseError as error:
+        raise _kind(error)(f"{type(error).__name__}: {error}") from error
     except (RedisError, OSError) as error:
         raise StoreUnavailableError(f"{type(error).__name__}: {error}") from error
+
+
+def _kind(error: ResponseError) -> type[StoreUnavailableError]:
+    """Tell what an error reply means, as `resp.error_reply` does.
+
+    redis-py takes the code `ERR` away, keeps those that it does not know, and has classes of its
+    own for some others, which pass.
+    """
+    code = str(error).partition(" ")[0]
+    final = type(error) is ResponseError and (code == "WRONGTYPE" or not code.isupper())
+    return RefusedError if final else StoreUnavailableError

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from recsvc.errors import RefusedError, StoreUnavailableError
 from recsvc.outage.record import Numbered, Record
 from recsvc.redis.caller import Caller
 from recsvc.redis.keys import Keys
@@ -58,19 +59,33 @@ class RedisReplay:
         return sorted(lost, key=lambda one: one[0])
 
     async def write(self, source: str, records: Sequence[Numbered]) -> int:
-        """Record what the server lacks; returns how many events were written."""
-        written = 0
+        """Record what the server lacks; returns how many events were written.
+
+        What one partition cannot take does not hold up the others: in a Cluster one server may
+        be away.
+        """
+        written, failures = 0, list[StoreUnavailableError]()
         for partition, numbered in _by_partition(records, self.keys.partitions):
-            orphans = await self._orphans(partition, [r for _, r in numbered if r.unsure])
-            for start in range(0, len(numbered), _AT_ONCE):
-                part = numbered[start : start + _AT_ONCE]
-                written += await self._write(source, partition, part, orphans)
+            try:
+                written += await self._write_all(source, partition, numbered)
+            except StoreUnavailableError as error:
+                failures.append(error)
+        if failures:  # what was not refused may be written yet
+            raise min(failures, key=lambda error: isinstance(error, RefusedError))
         return written
 
     async def forget(self, *sources: str) -> None:
         """Forget how far these sources were written: there is nothing left of them."""
         for partition in range(self.keys.partitions):
             await self.caller.call(command("HDEL", self.keys.replayed(partition), *sources))
+
+    async def _write_all(self, source: str, partition: int, records: Sequence[Numbered]) -> int:
+        orphans = await self._orphans(partition, [r for _, r in records if r.unsure])
+        written = 0
+        for start in range(0, len(records), _AT_ONCE):
+            part = records[start : start + _AT_ONCE]
+            written += await self._write(source, partition, part, orphans)
+        return written
 
     async def _write(
         self,

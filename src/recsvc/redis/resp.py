@@ -8,7 +8,7 @@ from typing import Any
 
 import hiredis
 
-from recsvc.errors import StoreUnavailableError
+from recsvc.errors import RefusedError, StoreUnavailableError
 
 __all__ = [
     "NoScriptError",
@@ -59,9 +59,17 @@ def split(written: bytes) -> list[bytes]:
 
 
 def error_reply(text: str) -> Exception:
-    """Return what an error reply means: that the server lacks a script, or the call failed."""
-    kind = NoScriptError if text.startswith("NOSCRIPT") else StoreUnavailableError
+    """Return what an error reply means.
+
+    The server lacks a script; or it will never do this; or, as with all other codes (it is loading,
+    full, a replica, busy), it cannot just now.
+    """
+    code = text.partition(" ")[0]
+    kind = _KINDS.get(code, StoreUnavailableError)
     return kind(f"the server says: {_printable(text)}")
+
+
+_KINDS = {"NOSCRIPT": NoScriptError, "ERR": RefusedError, "WRONGTYPE": RefusedError}
 
 
 def _printable(text: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recsvc.errors import StoreUnavailableError
+from recsvc.errors import RefusedError, StoreUnavailableError
 from recsvc.outage.record import Numbered, Record, pack
 from recsvc.outage.recovery import Recovery
 
@@ -22,6 +22,7 @@ class Ledger:
     written: list[str] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
+    out_of_reach: set[str] = field(default_factory=set)
     up: bool = True
     fail_after: int | None = None
 
@@ -40,7 +41,9 @@ class Ledger:
             self.fail_after -= 1
             await self.probe()
         if any(r.event["id"] in self.refused for _, r in records):
-            raise StoreUnavailableError("WRONGTYPE")
+            raise RefusedError("WRONGTYPE")
+        if any(r.event["id"] in self.out_of_reach for _, r in records):
+            raise StoreUnavailableError("ConnectionError: Error 111")
         new = [(n, r) for n, r in records if n > self.marks.get(source, 0)]
         self.written += [r.event["id"] for _, r in new]
         if new:
@@ -177,8 +180,21 @@ async def test_one_record_that_is_refused_does_not_hold_up_the_rest(tmp_path: Pa
         await w.recovery.drain()
         assert w.ledger.written == [n for n in names(5) if n != names(5)[2]]
         assert w.told == names(5)
-        assert w.recovery.tally.damaged == 1
+        assert (w.recovery.tally.damaged, w.recovery.tally.replayed) == (1, 4)
         assert not w.recovery.behind
+
+
+async def test_what_cannot_be_reached_has_not_refused_anything(tmp_path: Path) -> None:
+    """As in a Cluster of which one server is away, and not the one that is probed."""
+    async with worker(tmp_path, Ledger(out_of_reach={names(5)[2]})) as w:
+        await w.spool(*names(5))
+        for _ in range(5):
+            with pytest.raises(StoreUnavailableError):
+                await w.recovery.drain()
+        w.ledger.out_of_reach.clear()
+        await w.recovery.drain()
+        assert w.ledger.written == names(5)
+        assert (w.recovery.tally.damaged, w.recovery.tally.replayed) == (0, 5)
 
 
 async def test_bytes_that_are_no_record_are_counted(tmp_path: Path) -> None:
