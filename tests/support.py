@@ -1,19 +1,30 @@
 """Small real tables and plans that tests share."""
 
 import time
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 
 from recsvc.candidates import Candidates
-from recsvc.outage.record import Record
+from recsvc.outage.record import Numbered, Record
 from recsvc.policy import CONTEXTUAL, PERSONAL, POPULAR, Draw, Plan, Pool, Routes
 from recsvc.redis.commands import Client
 from recsvc.redis.script import Script
 from recsvc.session import Claim, Report
 from recsvc.table import Table, Text
 
-__all__ = ["NOW", "SET_BITS", "claim", "command", "pool", "record", "small_table", "three_pools"]
+__all__ = [
+    "NOW",
+    "SET_BITS",
+    "claim",
+    "command",
+    "of",
+    "pool",
+    "record",
+    "small_table",
+    "three_pools",
+]
 
 
 class Moment:
@@ -101,6 +112,11 @@ def claim(
 async def command(client: Client, *words: object) -> Any:
     """Send any command: tests look and meddle where the service never does."""
     return await cast("Any", client).execute_command(*words)
+
+
+def of(source: str, records: Sequence[tuple[int, Record]]) -> list[Numbered]:
+    """Records with their numbers, as they come from a source."""
+    return [Numbered(source, number, one) for number, one in records]
 
 
 def record(

@@ -44,7 +44,7 @@ def store() -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def api(store: Store) -> Iterator[httpx.Client]:
+def directory(store: Store) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         write_artifact(directory / "artifact", small_table(50))
@@ -52,11 +52,29 @@ def api(store: Store) -> Iterator[httpx.Client]:
             directory, "publish", "--force", directory / "artifact", redis_url=store.url
         )
         assert published.returncode == 0, published.stderr
-        with (
-            serve(directory, redis_url=store.url, table_poll=0.1) as served,
-            httpx.Client(base_url=served.url, timeout=8.0) as client,
-        ):
-            yield client
+        yield directory
+
+
+@contextmanager
+def calling(directory: Path, store: Store) -> Iterator[httpx.Client]:
+    with (
+        serve(directory, redis_url=store.url, table_poll=0.1) as served,
+        httpx.Client(base_url=served.url, timeout=8.0) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def api(directory: Path, store: Store) -> Iterator[httpx.Client]:
+    with calling(directory, store) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def other(directory: Path, store: Store) -> Iterator[httpx.Client]:
+    """Another service with the same directory, as a second worker is."""
+    with calling(directory, store) as client:
+        yield client
 
 
 def recovered(api: httpx.Client, user: int) -> float:
@@ -143,6 +161,29 @@ def test_a_session_that_ends_in_an_outage_has_ended(api: httpx.Client, store: St
     messages = [(e["message"], e["session"]) for e in stored_events(store) if e["user"] == 7]
     one, two = first["session"], after["session"]
     assert messages == [("next", one), ("next", one), ("last", one), ("next", two), ("next", two)]
+
+
+def test_a_session_that_ended_at_another_worker_has_ended(
+    api: httpx.Client, other: httpx.Client, store: Store
+) -> None:
+    first = api.post("/next/30", json=REPORT).json()
+    with store.frozen():
+        api.post("/next/30", json=REPORT)
+        for _ in range(5):  # so that this one finds out too
+            other.post("/next/31", json=REPORT)
+        assert other.post("/last/30", json=REPORT).json() == {"user": 30}
+        for _ in range(3):
+            assert api.post("/next/30", json=REPORT).json()["degraded"]
+    for each in (api, other):
+        recovered(each, 9)
+    after = api.post("/next/30", json=REPORT).json()
+    assert after["session"] != first["session"]
+    assert after["position"] == 3
+    told = [(e["message"], e["session"]) for e in stored_events(store) if e["user"] == 30]
+    assert told.count(("next", first["session"])) == 2
+    assert told.count(("next", after["session"])) == 4
+    (ended,) = [session for message, session in told if message == "last"]
+    assert ended in (first["session"], None)
 
 
 def test_the_calls_that_need_the_store_say_that_it_is_away(api: httpx.Client, store: Store) -> None:

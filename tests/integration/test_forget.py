@@ -20,7 +20,7 @@ from recsvc.redis.keys import Keys
 from recsvc.redis.replay import RedisReplay
 from recsvc.redis.sessions import RedisSessions
 from tests.processes import recsvc, serve, write_artifact
-from tests.support import claim, command, record, small_table, three_pools
+from tests.support import claim, command, of, record, small_table, three_pools
 
 REPORT = {"track": 3, "time": 0.5}
 LISTENER = 1  # one of the two with a personal list
@@ -168,6 +168,6 @@ async def test_what_is_replayed_later_does_not_bring_them_back(
     before = record(6, user=17, at=int(time.time() * 1000) - 5000)
     await sessions.erase(17)
     since = record(7, user=17, at=int(time.time() * 1000) + 5000, name="another")
-    assert await replay.write("worker", [(1, before), (2, since)]) == 1
+    assert await replay.write(of("worker", [(1, before), (2, since)])) == 1
     found = [json.loads(line) async for line in read_events(client, keys)]
     assert [event.get("recommendation") for event in found] == [None, 7]

@@ -17,7 +17,7 @@ from recsvc.redis.keys import Keys
 from recsvc.redis.replay import RedisReplay
 from recsvc.redis.sessions import RedisSessions
 from recsvc.session import Claimed, Exhausted, idempotency_field
-from tests.support import NOW, claim, command, pool, record, three_pools
+from tests.support import NOW, claim, command, of, pool, record, three_pools
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ async def events(client: Client, keys: Keys, partition: int = 0) -> list[dict[st
 async def test_an_answer_becomes_an_event_and_a_session(
     client: Client, keys: Keys, replay: RedisReplay, sessions: RedisSessions
 ) -> None:
-    assert await replay.write("spool", [(1, record(11)), (2, record(12, track=11))]) == 2
+    assert await replay.write(of("spool", [(1, record(11)), (2, record(12, track=11))])) == 2
     first, second = await events(client, keys)
     assert first == {
         **record(11).event,
@@ -58,7 +58,7 @@ async def test_a_long_session_is_kept_as_claims_keep_it(
     client: Client, keys: Keys, replay: RedisReplay, sessions: RedisSessions
 ) -> None:
     records = [(n, record(100 + n, track=99 + n, name=f"{n:016x}")) for n in range(1, 301)]
-    await replay.write("spool", records)
+    await replay.write(of("spool", records))
     assert await sessions.listened(1) == list(range(100, 401))
     assert await sessions.heard(1, [99, 100, 250, 400, 401]) == [False, True, True, True, False]
     claimed = await sessions.claim(claim(three_pools(), track=400))
@@ -81,7 +81,7 @@ async def test_a_session_that_an_old_record_makes_long_still_ends(
         await sessions.claim(claim(plan, track=n))
     names = [keys.session(1), keys.bitmap(1)]
     assert await command(client, "EXISTS", *names) == 1
-    await replay.write("spool", [(1, record(901, track=900, at=NOW.ms - before_ms))])
+    await replay.write(of("spool", [(1, record(901, track=900, at=NOW.ms - before_ms))]))
     lives = [await command(client, "PTTL", name) for name in names]
     assert all(55_000 < ttl <= 60_000 for ttl in lives), lives
 
@@ -91,7 +91,7 @@ async def test_a_session_goes_on_where_it_was(
 ) -> None:
     before = await sessions.claim(claim(three_pools()))
     assert isinstance(before, Claimed)
-    await replay.write("spool", [(1, record(20, track=10))])
+    await replay.write(of("spool", [(1, record(20, track=10))]))
     after = await sessions.claim(claim(three_pools(pick=1), track=20))
     assert isinstance(after, Claimed)
     assert (after.session, after.position) == (before.session, 2)
@@ -103,10 +103,10 @@ async def test_a_record_is_written_once_however_often_it_comes(
     client: Client, keys: Keys, replay: RedisReplay
 ) -> None:
     records = [(n, record(10 + n, name=f"{n:016x}")) for n in range(1, 251)]
-    assert await replay.write("spool", records) == 250
-    assert await replay.write("spool", records) == 0
-    assert await replay.write("spool", [*records[-5:], (251, record(999))]) == 1
-    assert await replay.write("another", records[:1]) == 1
+    assert await replay.write(of("spool", records)) == 250
+    assert await replay.write(of("spool", records)) == 0
+    assert await replay.write(of("spool", [*records[-5:], (251, record(999))])) == 1
+    assert await replay.write(of("another", records[:1])) == 1
     assert len(await events(client, keys)) == 252
     assert await command(client, "PTTL", keys.replayed(0)) > 0
     await replay.forget("spool", "another", "unknown")
@@ -116,9 +116,9 @@ async def test_a_record_is_written_once_however_often_it_comes(
 async def test_an_older_answer_does_not_hide_a_newer_one(
     client: Client, keys: Keys, replay: RedisReplay, sessions: RedisSessions
 ) -> None:
-    await replay.write("spool", [(1, record(11, at=NOW.ms))])
+    await replay.write(of("spool", [(1, record(11, at=NOW.ms))]))
     older = record(12, at=NOW.ms - 1000, recommender="personal")
-    await replay.write("another", [(1, older)])
+    await replay.write(of("another", [(1, older)]))
     session = await sessions.read(1)
     assert session is not None
     assert (session.served, session.recommender, session.position) == (11, "contextual", 2)
@@ -128,7 +128,7 @@ async def test_an_older_answer_does_not_hide_a_newer_one(
 async def test_a_session_that_would_have_expired_is_not_made(
     client: Client, keys: Keys, replay: RedisReplay, sessions: RedisSessions
 ) -> None:
-    assert await replay.write("spool", [(1, record(11, at=NOW.ms - 61_000))]) == 1
+    assert await replay.write(of("spool", [(1, record(11, at=NOW.ms - 61_000))])) == 1
     assert await sessions.read(1) is None
     (event,) = await events(client, keys)
     assert event["recommendation"] == 11
@@ -137,17 +137,56 @@ async def test_a_session_that_would_have_expired_is_not_made(
 async def test_the_end_of_a_session_is_the_end_of_that_session_only(
     client: Client, keys: Keys, replay: RedisReplay, sessions: RedisSessions
 ) -> None:
-    await replay.write("spool", [(1, record(11)), (2, record(None, track=11))])
+    await replay.write(of("spool", [(1, record(11)), (2, record(None, track=11))]))
     assert await sessions.read(1) is None
     assert await sessions.listened(1) == []
     assert (await events(client, keys))[-1]["position"] == 1
     await replay.write(
-        "spool", [(3, record(12, at=NOW.ms + 10)), (4, record(None, at=NOW.ms - 10))]
+        of("spool", [(3, record(12, at=NOW.ms + 10)), (4, record(None, at=NOW.ms - 10))])
     )
     assert await sessions.read(1) is not None
-    await replay.write("spool", [(5, record(None, user=2))])
+    await replay.write(of("spool", [(5, record(None, user=2))]))
     event = (await events(client, keys))[-1]
     assert (event["message"], event["session"], event["position"]) == ("last", None, 0)
+
+
+@pytest.mark.parametrize("first", ["the end", "what came after it"])
+async def test_a_session_has_ended_whichever_worker_tells_first(
+    client: Client, keys: Keys, replay: RedisReplay, sessions: RedisSessions, first: str
+) -> None:
+    before = NOW.ms - 3000
+    await replay.write(of("spool", [(1, record(11, at=before, name="a" * 16, began=before))]))
+    ending = of("one", [(1, record(None, track=11, at=before + 1000))])
+    began = before + 1000
+    after = [(n, record(20 + n, at=began + n, name=f"{n:016x}", began=began)) for n in (1, 2)]
+    for part in (
+        (ending, of("other", after)) if first == "the end" else (of("other", after), ending)
+    ):
+        await replay.write(part)
+    found = await sessions.read(1)
+    assert found is not None
+    assert (found.id, found.position, found.started) == (f"{1:016x}", 2, began + 1)
+    assert await sessions.listened(1) == [21, 5, 22]
+    told = {(e["message"], e["session"], e["position"]) for e in await events(client, keys)}
+    ended = ("a" * 16, 1) if first == "the end" else (None, 0)  # it is not known any more
+    assert told == {
+        ("next", "a" * 16, 0),
+        ("last", *ended),
+        ("next", f"{1:016x}", 0),
+        ("next", f"{1:016x}", 1),
+    }
+
+
+async def test_what_is_refused_leaves_what_came_before_it_written_once(
+    client: Client, keys: Keys, replay: RedisReplay
+) -> None:
+    await command(client, "SET", keys.session(2), "no session")
+    told = of("spool", [(1, record(11, user=1)), (2, record(12, user=2)), (3, record(13, user=3))])
+    with pytest.raises(RefusedError):
+        await replay.write(told)
+    assert await replay.write(told[:1]) == 0
+    assert await replay.write(told[2:]) == 1
+    assert [event["user"] for event in await events(client, keys)] == [1, 3]
 
 
 async def test_an_answer_that_nobody_got_is_taken_back(
@@ -160,7 +199,7 @@ async def test_an_answer_that_nobody_got_is_taken_back(
     other = await sessions.claim(claim(three_pools(pick=1)))
     assert isinstance(orphan, Claimed)
     assert isinstance(other, Claimed)
-    await replay.write("spool", [(1, made), (2, record(32, unsure=True))])
+    await replay.write(of("spool", [(1, made), (2, record(32, unsure=True))]))
     assert [e["recommendation"] for e in await events(client, keys)] == [other.track, 31, 32]
 
 
@@ -170,8 +209,8 @@ async def test_a_key_is_remembered_and_has_one_event(
     asked = claim(three_pools(), key="k")
     field = idempotency_field("next", asked.report)
     made = record(31, name="feedfeedfeedfeed", field=field)
-    assert await replay.write("spool", [(1, made)]) == 1
-    assert await replay.write("another", [(1, made)]) == 0
+    assert await replay.write(of("spool", [(1, made)])) == 1
+    assert await replay.write(of("another", [(1, made)])) == 0
     again = await sessions.claim(asked)
     assert isinstance(again, Claimed)
     assert (again.track, again.propensity, again.recommender) == (31, 0.25, "contextual")
@@ -179,8 +218,8 @@ async def test_a_key_is_remembered_and_has_one_event(
     assert again.request_id == "request"
     assert len(await events(client, keys)) == 1
     ending = record(None, field="last:x")
-    assert await replay.write("spool", [(2, ending)]) == 1
-    assert await replay.write("another", [(2, ending)]) == 0
+    assert await replay.write(of("spool", [(2, ending)])) == 1
+    assert await replay.write(of("another", [(2, ending)])) == 0
 
 
 async def test_a_key_whose_reply_was_lost_gets_what_was_answered(
@@ -190,7 +229,7 @@ async def test_a_key_whose_reply_was_lost_gets_what_was_answered(
     field = idempotency_field("next", asked.report)
     made = record(31, name="feedfeedfeedfeed", field=field, unsure=True)
     await sessions.claim(replace(asked, event=made.event, at_ms=NOW.ms))
-    await replay.write("spool", [(1, made)])
+    await replay.write(of("spool", [(1, made)]))
     again = await sessions.claim(asked)
     assert isinstance(again, Claimed)
     assert again.track == 31
@@ -238,10 +277,10 @@ async def test_what_the_server_has_lost_is_written_again(
     for name, value in dump.items():
         await command(client, "RESTORE", name, 0, value, "REPLACE")
 
-    numbered = list(enumerate([*kept, *lost], 1))
+    numbered = of("recent", list(enumerate([*kept, *lost], 1)))
     assert await replay.lost(numbered) == numbered[3:]
-    assert await replay.write("recent", numbered) == 2
-    assert await replay.write("recent", numbered) == 0
+    assert await replay.write(numbered) == 2
+    assert await replay.write(numbered) == 0
     after = await events(client, keys)
     assert after == before
     session = await sessions.read(1)
@@ -255,11 +294,11 @@ async def test_what_a_long_stream_has_dropped_is_not_lost(
     replay = RedisReplay(caller, keys, session_ttl=60, idempotency_ttl=60, events_max=3)
     old, *rest = await acknowledged(sessions, 4)
     await command(client, "XDEL", keys.events(0), old.entry)
-    assert await replay.write("recent", [(1, old)]) == 0
+    assert await replay.write(of("recent", [(1, old)])) == 0
     # But what is missing at the end of it is.
     await command(client, "XDEL", keys.events(0), rest[-1].entry)
     short = RedisReplay(caller, keys, session_ttl=60, idempotency_ttl=60, events_max=2)
-    assert await short.write("recent", [(2, rest[-1])]) == 1
+    assert await short.write(of("recent", [(2, rest[-1])])) == 1
 
 
 async def test_a_lost_erasure_is_made_again(
@@ -274,24 +313,24 @@ async def test_a_lost_erasure_is_made_again(
     nothing = {"time": 0.0, "policy": "", "table_version": "", "request_id": "", "id": ""}
     event = {"message": "forget", "timestamp": receipt.at, "user": 1, "track": 0, **nothing}
     forgetting = Record(event, known=True, field="", track=None, entry=receipt.entry)
-    numbered = list(enumerate([*kept, forgetting], 1))
+    numbered = of("recent", list(enumerate([*kept, forgetting], 1)))
     assert await replay.lost(numbered) == numbered[2:]
-    assert await replay.write("recent", numbered[2:]) == 2
+    assert await replay.write(numbered[2:]) == 2
     assert await sessions.read(1) is None
     assert [line async for line in read_events(client, keys) if b'"forget"' not in line] == []
     late = record(11, at=receipt.at - 1)
-    assert await replay.write("spool", [(1, late)]) == 0  # it does not come back
+    assert await replay.write(of("spool", [(1, late)])) == 0  # it does not come back
 
 
 async def test_a_count_made_with_another_catalogue_is_made_anew(
     sessions: RedisSessions, replay: RedisReplay
 ) -> None:
     sample = Plan((Sample(CATALOGUE, [1, 2, 3], 3),), Routes({None: (0,)}))
-    await replay.write("spool", [(1, record(2, track=999, known=False))])
+    await replay.write(of("spool", [(1, record(2, track=999, known=False))]))
     claimed = await sessions.claim(claim(sample, track=2))
     assert isinstance(claimed, Claimed)
     assert claimed.propensity == 1 / 2  # 999 is outside, 2 is heard
-    await replay.write("spool", [(2, record(7, version="v2"))])
+    await replay.write(of("spool", [(2, record(7, version="v2"))]))
     assert await sessions.claim(claim(sample, track=2)) == Exhausted(3, None)
 
 
@@ -306,11 +345,11 @@ async def test_what_will_never_be_written_is_told_from_what_cannot_be_just_now(
     )
     await command(client, "SET", keys.session(1), "no session")
     with pytest.raises(RefusedError):
-        await replay.write("worker", [(1, record(6, user=1))])
+        await replay.write(of("worker", [(1, record(6, user=1))]))
     await command(client, "CONFIG", "SET", "maxmemory", 1)
     try:
         with pytest.raises(StoreUnavailableError) as raised:
-            await replay.write("worker", [(2, record(6, user=2))])
+            await replay.write(of("worker", [(2, record(6, user=2))]))
     finally:
         await command(client, "CONFIG", "SET", "maxmemory", 0)
     assert not isinstance(raised.value, RefusedError)
@@ -322,8 +361,8 @@ async def test_listeners_of_all_partitions_keep_their_order(
     split = Keys(keys.prefix, 3)
     replay = RedisReplay(caller, split, session_ttl=60, idempotency_ttl=60, events_max=1000)
     records = [(n, record(100 + n, user=n % 7, name=f"{n:016x}")) for n in range(1, 400)]
-    assert await replay.write("spool", records) == 399
-    assert await replay.write("spool", records) == 0
+    assert await replay.write(of("spool", records)) == 399
+    assert await replay.write(of("spool", records)) == 0
     for partition in range(3):
         stored = await events(client, split, partition)
         expected = [r.track for _, r in records if r.event["user"] % 3 == partition]

@@ -23,7 +23,7 @@ from recsvc.redis.tables import PublishedTables
 from recsvc.redis.watch import TableWatch
 from recsvc.session import Claimed
 from tests.integration.test_tables import made
-from tests.support import claim, record, three_pools
+from tests.support import claim, of, record, three_pools
 
 
 def free_port() -> int:
@@ -150,10 +150,10 @@ async def test_what_is_told_later(url: str) -> None:
         await sessions.ping()
         told = [(n, record(10 + n, user=n % 6, unsure=True)) for n in range(1, 13)]
         for _ in range(2):
-            await replay.write("spool", told)
+            await replay.write(of("spool", told))
         assert len([line async for line in read_events(client, keys)]) == 12
         assert await sessions.heard(1, [11, 17, 12]) == [True, True, False]
-        gone = [(n, record(1, user=n, entry="1-1")) for n in range(6)]
+        gone = of("recent", [(n, record(1, user=n, entry="1-1")) for n in range(6)])
         assert await replay.lost(gone) == gone
         await replay.forget("spool")
 

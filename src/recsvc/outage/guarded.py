@@ -178,7 +178,7 @@ class GuardedSessions(Outages):
             )
             self.recovery.journal.append(pack(record))
             # Else that session ended before, and what is remembered is of the next.
-            self.memory.forget(self.memory.place(report.user, self._clock()))
+            self._forget(report.user)
         return finished
 
     async def read(self, user: int) -> Session | None:
@@ -220,7 +220,7 @@ class GuardedSessions(Outages):
         await self._caught_up(user)
         receipt = await self._ask(self.store.erase, user, expires_ms)
         self.recovery.journal.append(pack(forgetting(user, receipt)))
-        self.memory.forget(self.memory.place(user, self._clock()))
+        self._forget(user)
         return receipt
 
     async def ping(self) -> None:
@@ -247,6 +247,10 @@ class GuardedSessions(Outages):
             new=claimed.entry != "" and claimed.position == 0,
             spent=claimed.spent,
         )
+
+    def _forget(self, user: int) -> None:
+        now = self._clock()
+        self.memory.forget(self.memory.place(user, now), now)
 
     async def _claim_again(
         self, claim: Claim, first: StoreUnavailableError

@@ -33,7 +33,9 @@ _USERS = struct.Struct("<4Q")  # listener plus one; 0 is nobody
 _TIMES = struct.Struct("<4I")  # Unix seconds of the last answer
 _TIME = struct.Struct("<I")
 _COUNT = struct.Struct("<H")
-_TIMES_AT, _SINCE_AT, _PENDING_AT, _HEARD_AT, _LAST_AT, _FILTERS_AT = 32, 48, 64, 72, 80, 88
+_BEGAN = struct.Struct("<Q")  # Unix milliseconds
+_TIMES_AT, _SINCE_AT, _PENDING_AT, _HEARD_AT, _LAST_AT = 32, 48, 64, 72, 80
+_BEGAN_AT, _FILTERS_AT = 88, 120
 _SET = _FILTERS_AT + _WAYS * _FILTER
 _MOST = 0xFFFF
 _WORD = (1 << 64) - 1
@@ -103,7 +105,7 @@ class Memory:
         base, way = place
         memory = self._map
         if new:
-            self.forget(place)
+            self.forget(place, now)
         start = base + _FILTERS_AT + way * _FILTER
         for track in (reported, served):
             bits = _spread(track)
@@ -114,9 +116,13 @@ class Memory:
         self._add(base + _HEARD_AT + 2 * way, 1)
         memory[base + _LAST_AT + way] = self._codes.get((recommender, spent), 0)
 
-    def forget(self, place: Place) -> None:
-        """Forget what was heard: the session has ended. What is pending stays so."""
+    def forget(self, place: Place, now: float = 0.0) -> None:
+        """Forget what was heard: a session has ended, the next begins `now` (0: that is unknown).
+
+        What is pending stays so.
+        """
         base, way = place
+        _BEGAN.pack_into(self._map, base + _BEGAN_AT + 8 * way, round(now * 1000))
         start = base + _FILTERS_AT + way * _FILTER
         self._map[start : start + _FILTER] = _EMPTY
         _COUNT.pack_into(self._map, base + _HEARD_AT + 2 * way, 0)
@@ -142,6 +148,11 @@ class Memory:
         """Return who answered last, None when that is not known."""
         code = self._map[place[0] + _LAST_AT + place[1]]
         return self._lasts[code] if code < len(self._lasts) else _NOBODY
+
+    def began(self, place: Place) -> int:
+        """Return since when there is no earlier session, in Unix milliseconds; 0 if unknown."""
+        (began,) = _BEGAN.unpack_from(self._map, place[0] + _BEGAN_AT + 8 * place[1])
+        return int(began)
 
     def pending(self, place: Place) -> int:
         """Return how many answers the session store has yet to learn of."""

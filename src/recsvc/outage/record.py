@@ -1,7 +1,7 @@
 """What is to be recorded in the session store, written down for later."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -22,7 +22,8 @@ class Record:
     the reported track, `field` names the idempotency key. An answer that the store has
     recorded has its `entry` in the stream, its `session` and `position`. Of one made
     without the store, `unsure` tells that the store may all the same have recorded another
-    answer to the same call.
+    answer to the same call, and `began` (Unix ms, 0 if unknown) when the session did: what the
+    store has may be one that ended before, in a record of another worker.
     """
 
     event: Mapping[str, Any]
@@ -36,10 +37,15 @@ class Record:
     entry: str = ""
     session: str | None = None
     position: int | None = None
+    began: int = 0
 
 
-Numbered = tuple[int, Record]
-"""A record with its number in the file that it comes from."""
+class Numbered(NamedTuple):
+    """A record, the name of the file that it comes from, and its number there."""
+
+    source: str
+    number: int
+    record: Record
 
 
 class Replay(Protocol):
@@ -50,10 +56,10 @@ class Replay(Protocol):
     async def lost(self, records: Sequence[Numbered]) -> list[Numbered]:
         """Return, of some hundred records that have an `entry`, those that the store lost."""
 
-    async def write(self, source: str, records: Sequence[Numbered]) -> int:
+    async def write(self, records: Sequence[Numbered]) -> int:
         """Record what the store lacks, each record once however often it is asked.
 
-        Records of one `source` come with numbers that grow. Returns how many were written.
+        Records of one source come with numbers that grow. Returns how many were written.
         """
 
     async def forget(self, *sources: str) -> None:
@@ -76,6 +82,7 @@ def pack(record: Record) -> bytes:
             record.entry,
             record.session,
             record.position,
+            record.began,
         )
     )
 

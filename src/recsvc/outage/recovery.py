@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from heapq import merge
 from pathlib import Path
 from secrets import token_hex
 
@@ -110,15 +111,17 @@ class Recovery:
         would serve them again. All workers' journals are looked at, for the others may not
         have noticed yet.
         """
-        for directory in sorted(path for path in self.base.iterdir() if path.is_dir()):
-            lost = await self._lost(directory)
-            if lost:
-                source = f"{directory.name}:{_RECENT}"
-                written = await self.replay.write(source, lost)
-                self.tally.restored += written
-                self._since = self._clock()
-                if written:
-                    _log.warning("wrote %d events again that Redis had lost", written)
+        directories = [path for path in self.base.iterdir() if path.is_dir()]
+        found = [await self._lost(directory) for directory in directories]
+        # In the order of time, for several workers may have answered in one session, or one in
+        # the session that another had ended. Each worker's own stay in their order.
+        lost = list(merge(*found, key=_at))
+        if lost:
+            written, _ = await self._write_all(lost)
+            self.tally.restored += written
+            self._since = self._clock()
+            if written:
+                _log.warning("wrote %d events again that Redis had lost", written)
 
     async def drain(self) -> None:
         """Write what the store has never had, until nothing is left.
@@ -180,58 +183,66 @@ class Recovery:
         ends where nothing is missing: after so many records that all streams had some.
         """
         lost: list[Numbered] = []
+        source = f"{directory.name}:{_RECENT}"
         at_once = _CHECKED * self.streams
         journal = read_journal(directory)
         while (entries := await asyncio.to_thread(next, journal, None)) is not None:
             for start in range(0, len(entries), at_once):
-                part = self._records(entries[start : start + at_once])
+                part = self._records(source, entries[start : start + at_once])
                 missing = await self.replay.lost(part)
                 if not missing:
                     return lost
                 lost = missing + lost
-        return sorted(lost, key=lambda numbered: numbered[0])
+        return sorted(lost, key=lambda one: one.number)
 
     async def _write(self, source: str, entries: Sequence[Entry]) -> None:
-        records = self._records(entries)
-        refused: set[int] = set()
-        try:
-            await self.replay.write(source, records)
-        except RefusedError:
-            refused = await self._write_singly(source, records)
+        records = self._records(source, entries)
+        _, refused = await self._write_all(records)
         self._since = self._clock()
         latest = self.tally.latest.get(source, 0)
-        for number, record in records:
+        for _, number, record in records:
             if number > latest:  # not when it is done again
                 self.tally.latest[source] = number
-                self.tally.replayed += number not in refused
+                self.tally.replayed += record.event["id"] not in refused
                 self._replayed(record)
 
-    async def _write_singly(self, source: str, records: Sequence[Numbered]) -> set[int]:
-        """Write records one by one; return the numbers of those that the store will never take.
+    async def _write_all(self, records: Sequence[Numbered]) -> tuple[int, set[str]]:
+        """Write records; return how many events that made, and the ids of those refused."""
+        try:
+            return await self.replay.write(records), set()
+        except RefusedError:
+            return await self._write_singly(records)
 
-        They must not hold up the rest. A store that cannot be reached has not refused anything.
+    async def _write_singly(self, records: Sequence[Numbered]) -> tuple[int, set[str]]:
+        """Write records one by one: what the store will never take must not hold up the rest.
+
+        A store that cannot be reached has not refused anything.
         """
-        refused = set[int]()
-        for numbered in records:
+        written, refused = 0, set[str]()
+        for one in records:
             try:
-                await self.replay.write(source, [numbered])
+                written += await self.replay.write([one])
             except RefusedError as error:
                 await self._probe()  # raises if it is the store, and not the record
-                number, record = numbered
-                refused.add(number)
+                refused.add(one.record.event["id"])
                 self.tally.damaged += 1
-                _log.error("Redis refuses the event %s: %s", record.event["id"], error)
-        return refused
+                _log.error("Redis refuses the event %s: %s", one.record.event["id"], error)
+        return written, refused
 
-    def _records(self, entries: Iterable[Entry]) -> list[Numbered]:
+    def _records(self, source: str, entries: Iterable[Entry]) -> list[Numbered]:
         found = []
         for entry in entries:
             try:
-                found.append((entry.number, unpack(entry.payload)))
+                found.append(Numbered(source, entry.number, unpack(entry.payload)))
             except RecordError as error:
                 self.tally.damaged += 1
                 _log.error("an event of the spool is lost: %s", error)
         return found
+
+
+def _at(one: Numbered) -> int:
+    at: int = one.record.event["timestamp"]
+    return at
 
 
 def _lock(directory: Path) -> int | None:

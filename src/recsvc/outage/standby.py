@@ -88,7 +88,7 @@ class Standby:
         if given is None:
             place, now = self._place(call)
             with self.memory.turn(place):
-                self.memory.forget(place)
+                self.memory.forget(place, now)
                 record = Record(event(call, "last", now), _known(call), key, None, unsure=unsure)
                 given = _Given(None, self._keep(record, place, now))
             self._remember(call.report.user, key, given)
@@ -115,7 +115,7 @@ class Standby:
     def _serve(self, call: Call, plan: Plan, rng: Random, key: str, *, unsure: bool) -> _Given:
         place, now = self._place(call)
         with self.memory.turn(place):
-            decision = self._decide(call, plan, rng, place)
+            decision, began = self._decide(call, plan, rng, place), self.memory.began(place)
             self.memory.note(
                 place,
                 now,
@@ -134,6 +134,7 @@ class Standby:
                 decision.propensity,
                 decision.fallback,
                 unsure,
+                began=began,
             )
             given = _Given(_answer(call, decision), self._keep(record, place, now))
         self._remember(call.report.user, key, given)

@@ -4,15 +4,16 @@
 -- KEYS   events stream, marks, who has been forgotten, then of each record the keys of
 --        erase.lua but for those: session hash, heard bitmap, idempotency now, before, tracks heard
 --        longest ago, idempotency before that
--- ARGV   mark, session ttl in ms, events_max, idempotency ttl in ms, then of each record,
---        from FIRST on, what its first line below unpacks; tracks are 8 bytes each,
---        `reported_as` is what the session's text ends with (state.lua)
--- A record is written once however often it comes: its number is above the mark only once.
+-- ARGV   session ttl in ms, events_max, idempotency ttl in ms, then of each record, from FIRST
+--        on, its source, its number there, and what `write` unpacks; tracks are 8 bytes each,
+--        `reported_as` is what the session's text ends with (state.lua), `began` is when the
+--        session did, in ms (0: unknown)
+-- A record is written once however often it comes: its number is above its source's mark only once.
 -- Returns how many events were written.
 
 local events, marks, forgotten = KEYS[1], KEYS[2], KEYS[3]
-local mark, ttl, events_max, idem_ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local FIRST, RECORD, OWN_KEYS = 5, 19, 6
+local ttl, events_max, idem_ttl = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local FIRST, RECORD, OWN_KEYS = 4, 21, 6
 local KEPT = 7 * 24 * 3600 * 1000 -- ms for which a mark is remembered
 
 local clock = redis.call('TIME')
@@ -48,9 +49,9 @@ local function forget(user, keys)
 end
 
 local function write(r, first_key)
-  local number, message, entry, orphan, reported, reported_as, known, written_at, fresh, own,
-    own_position, choice, recommender, propensity, fallback, version, field, answer, event =
-    unpack(ARGV, r, r + RECORD - 1)
+  local message, entry, orphan, reported, reported_as, known, written_at, fresh, own,
+    own_position, began, choice, recommender, propensity, fallback, version, field, answer, event =
+    unpack(ARGV, r + 2, r + RECORD - 1)
   local session, bitmap, idem, idem_before, oldest, idem_first =
     unpack(KEYS, first_key, first_key + OWN_KEYS - 1)
   local at, user = tonumber(written_at), string.match(session, '%d+$')
@@ -73,19 +74,27 @@ local function write(r, first_key)
   local stored, last, answers, count_of = read_session(state[1])
   local last_served, report, last_at = read_latest(state[1])
   local latest = tonumber(last_at or 0)
+  local outside, counted, started = read_count(count_of or '')
+  if own == '' and choice ~= '' and stored and latest < tonumber(began) then
+    -- That one had ended when the listener went on; whoever saw it end has yet to tell.
+    redis.call('UNLINK', session, bitmap, oldest)
+    state, stored, last, answers, outside, counted, started = {}, nil, nil, nil, nil, nil, nil
+    last_served, report, latest = nil, nil, 0
+  end
   local id = own ~= '' and own or stored or fresh
   local position = own_position ~= '' and tonumber(own_position) or tonumber(answers or 0)
   local ours = not stored or stored == id
 
   if choice == '' then
     if ours and latest <= at then redis.call('UNLINK', session, bitmap, oldest) end
-    add_event(event, (stored or own ~= '') and id, position, '')
+    -- What is stored may have begun since; which one it was that ended is then not known any more.
+    local ended = own ~= '' or stored and tonumber(started or 0) <= at
+    add_event(event, ended and id, ended and position or 0, '')
     if field ~= '' then redis.call('HSET', idem, field, '') end
   else
     local left, served = at + ttl - now, decimal(choice)
     if ours and left > 0 then
       local heard = state[2] or (not stored and '' or nil)
-      local outside, counted, started = read_count(count_of or '')
       outside = tonumber(outside or 0)
       if known ~= '1' and not has_heard(heard, session, reported) then outside = outside + 1 end
       -- Counted with another catalogue, it is to be counted anew.
@@ -116,15 +125,16 @@ local function write(r, first_key)
   return 1
 end
 
-local done = tonumber(redis.call('HGET', marks, mark) or 0)
-local written, first_key = 0, 4
+local done, written, first_key = {}, 0, 4
 for r = FIRST, #ARGV, RECORD do
-  local number = tonumber(ARGV[r])
-  if number > done then
-    written, done = written + write(r, first_key), number
+  local source, number = ARGV[r], tonumber(ARGV[r + 1])
+  done[source] = done[source] or tonumber(redis.call('HGET', marks, source) or 0)
+  if number > done[source] then
+    written, done[source] = written + write(r, first_key), number
+    -- At once, for what comes next may fail and end this call.
+    redis.call('HSET', marks, source, string.format('%d', number))
   end
   first_key = first_key + OWN_KEYS
 end
-redis.call('HSET', marks, mark, string.format('%d', done))
 redis.call('PEXPIRE', marks, KEPT)
 return written

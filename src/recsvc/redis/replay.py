@@ -53,12 +53,12 @@ class RedisReplay:
         """Return those records whose entries are not there."""
         lost: list[Numbered] = []
         for partition, numbered in _by_partition(records, self.keys.partitions):
-            stream, entries = self.keys.events(partition), [r.entry for _, r in numbered]
+            stream, entries = self.keys.events(partition), [one.record.entry for one in numbered]
             missing = await self._missing.run(self.caller, [stream], entries)
             lost += [numbered[place] for place in missing]
-        return sorted(lost, key=lambda one: one[0])
+        return sorted(lost, key=lambda one: one.number)
 
-    async def write(self, source: str, records: Sequence[Numbered]) -> int:
+    async def write(self, records: Sequence[Numbered]) -> int:
         """Record what the server lacks; returns how many events were written.
 
         What one partition cannot take does not hold up the others: in a Cluster one server may
@@ -67,7 +67,7 @@ class RedisReplay:
         written, failures = 0, list[StoreUnavailableError]()
         for partition, numbered in _by_partition(records, self.keys.partitions):
             try:
-                written += await self._write_all(source, partition, numbered)
+                written += await self._write_all(partition, numbered)
             except StoreUnavailableError as error:
                 failures.append(error)
         if failures:  # what was not refused may be written yet
@@ -79,20 +79,17 @@ class RedisReplay:
         for partition in range(self.keys.partitions):
             await self.caller.call(command("HDEL", self.keys.replayed(partition), *sources))
 
-    async def _write_all(self, source: str, partition: int, records: Sequence[Numbered]) -> int:
-        orphans = await self._orphans(partition, [r for _, r in records if r.unsure])
+    async def _write_all(self, partition: int, records: Sequence[Numbered]) -> int:
+        unsure = [one.record for one in records if one.record.unsure]
+        orphans = await self._orphans(partition, unsure)
         written = 0
         for start in range(0, len(records), _AT_ONCE):
             part = records[start : start + _AT_ONCE]
-            written += await self._write(source, partition, part, orphans)
+            written += await self._write(partition, part, orphans)
         return written
 
     async def _write(
-        self,
-        source: str,
-        partition: int,
-        records: Sequence[Numbered],
-        orphans: dict[str, str],
+        self, partition: int, records: Sequence[Numbered], orphans: dict[str, str]
     ) -> int:
         keys = [
             self.keys.events(partition),
@@ -100,15 +97,14 @@ class RedisReplay:
             self.keys.forgotten(partition),
         ]
         arguments: list[Any] = [
-            source,
             self.session_ttl * 1000,
             self.events_max,
             self.idempotency_ttl * 2000,
         ]
-        for number, record in records:
+        for source, number, record in records:
             keys += self._own_keys(record.event["user"])
             orphan = orphans.get(record.event["id"], "")
-            arguments += [number, record.event["message"], record.entry, orphan]
+            arguments += [source, number, record.event["message"], record.entry, orphan]
             arguments += _arguments(record)
         written: int = await self._replay.run(self.caller, keys, arguments)
         return written
@@ -166,6 +162,7 @@ def _arguments(record: Record) -> list[Any]:
         event["id"],
         record.session or "",
         "" if record.position is None else record.position,
+        record.began,
         b"" if record.track is None else pack_tracks([record.track]),
         record.recommender,
         repr(record.propensity),
@@ -181,7 +178,7 @@ def _by_partition(
     records: Sequence[Numbered], partitions: int
 ) -> Iterator[tuple[int, list[Numbered]]]:
     def partition(numbered: Numbered) -> int:
-        user: int = numbered[1].event["user"]
+        user: int = numbered.record.event["user"]
         return user % partitions
 
     for key, group in groupby(sorted(records, key=partition), key=partition):  # a stable sort

@@ -112,10 +112,10 @@ class Store:
     async def lost(self, records: Sequence[Numbered]) -> list[Numbered]:
         return []
 
-    async def write(self, source: str, records: Sequence[Numbered]) -> int:
+    async def write(self, records: Sequence[Numbered]) -> int:
         if self.held is not None:
             await self.held.wait()
-        self.written += [number for number, _ in records]
+        self.written += [one.number for one in records]
         return len(records)
 
     async def forget(self, *sources: str) -> None:

@@ -56,8 +56,12 @@ def test_a_session_ends_by_a_new_one_by_request_and_by_idleness() -> None:
     kept.note(place, 1000.0, 12, 13, "personal", new=True, spent=True)
     assert [kept.heard(place, t) for t in (10, 12, 13)] == [False, True, True]
     assert (kept.answers(place), kept.last(place)) == (1, Last("personal", True))
-    kept.forget(place)
+    assert kept.began(place) == 1_000_000
+    kept.forget(place, 1001.5)
     assert (kept.heard(place, 12), kept.answers(place), kept.last(place)) == (False, 0, Last(None))
+    assert kept.began(place) == 1_001_500
+    hear(kept, 1, 20, now=1002.0)
+    assert kept.began(place) == 1_001_500
     hear(kept, 1, 14)
     assert kept.heard(kept.place(1, 1059.0), 14)
     assert not kept.heard(kept.place(1, 1062.0), 14)

@@ -32,22 +32,21 @@ class Ledger:
 
     async def lost(self, records: Sequence[Numbered]) -> list[Numbered]:
         await self.probe()
-        return [(n, r) for n, r in records if r.entry in self.missing]
+        return [one for one in records if one.record.entry in self.missing]
 
-    async def write(self, source: str, records: Sequence[Numbered]) -> int:
+    async def write(self, records: Sequence[Numbered]) -> int:
         await self.probe()
         if self.fail_after is not None:
             self.up = self.fail_after > 0
             self.fail_after -= 1
             await self.probe()
-        if any(r.event["id"] in self.refused for _, r in records):
+        if any(one.record.event["id"] in self.refused for one in records):
             raise RefusedError("WRONGTYPE")
-        if any(r.event["id"] in self.out_of_reach for _, r in records):
+        if any(one.record.event["id"] in self.out_of_reach for one in records):
             raise StoreUnavailableError("ConnectionError: Error 111")
-        new = [(n, r) for n, r in records if n > self.marks.get(source, 0)]
-        self.written += [r.event["id"] for _, r in new]
-        if new:
-            self.marks[source] = new[-1][0]
+        new = [one for one in records if one.number > self.marks.get(one.source, 0)]
+        self.written += [one.record.event["id"] for one in new]
+        self.marks |= {one.source: one.number for one in new}
         return len(new)
 
     async def forget(self, *sources: str) -> None:
@@ -63,8 +62,8 @@ class Clock:
         return self.now
 
 
-def record(name: str, entry: str = "") -> bytes:
-    event: dict[str, Any] = {"id": name, "timestamp": 1, "user": 1, "track": 2, "pad": "x" * 500}
+def record(name: str, entry: str = "", at: int = 1) -> bytes:
+    event: dict[str, Any] = {"id": name, "timestamp": at, "user": 1, "track": 2, "pad": "x" * 500}
     return pack(Record(event, known=True, field="", track=3, entry=entry))
 
 
@@ -172,6 +171,18 @@ async def test_what_the_store_lost_is_restored_for_all_workers(tmp_path: Path) -
         assert sorted(ledger.written) == ["2", "2", "4", "4"]
         assert one.recovery.tally.restored == 4
         assert other.recovery.tally.restored == 0
+
+
+async def test_what_several_workers_had_acknowledged_is_restored_in_the_order_of_time(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(missing={f"{n}-1" for n in range(1, 7)})
+    async with worker(tmp_path, ledger) as one, worker(tmp_path, ledger) as other:
+        for w, moments in ((one, (1, 4, 5)), (other, (2, 3, 6))):
+            for at in moments:
+                w.recovery.journal.append(record(f"{at:016x}", f"{at}-1", at))
+        await one.recovery.restore()
+        assert ledger.written == names(6, first=1)
 
 
 async def test_one_record_that_is_refused_does_not_hold_up_the_rest(tmp_path: Path) -> None:
