@@ -6,6 +6,7 @@ disk: what a killed process has handed to the kernel is safe; only a power cut t
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from recsvc.errors import SpoolFullError
@@ -56,6 +57,12 @@ class Journal:
         except (OSError, SpoolFullError):
             for payload in payloads:
                 self.append(payload)
+
+    def tidy(self) -> None:
+        """Forget those that are old enough, also where nothing is added any more."""
+        if (self._now.size or self._before.size) and self._clock() - self._turned > self.keep:
+            with suppress(OSError):
+                self._turn()
 
     def close(self) -> None:
         """Close the files; what is in them stays."""

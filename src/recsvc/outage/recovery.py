@@ -143,6 +143,7 @@ class Recovery:
 
         To be called every second or so while the store works.
         """
+        self.journal.tidy()
         if self._clock() - self._since > _STEADY and not self.behind:
             await self.outbox.clear()
             while self._left:

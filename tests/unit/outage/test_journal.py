@@ -74,3 +74,18 @@ def test_records_that_came_together_are_kept_as_if_one_by_one(tmp_path: Path) ->
     journal.append_all([b"x" * 2000, b"y"])
     assert journal.failed == 1
     assert oldest_first(tmp_path)[-1].payload == b"y"
+
+
+def test_what_is_old_goes_also_where_nothing_is_added(tmp_path: Path) -> None:
+    clock = Clock()
+    journal = Journal(tmp_path, keep=5.0, most=10_000, clock=clock)
+    journal.append(b"one")
+    kept = []
+    for second in (3, 6, 9, 12, 15):
+        clock.now = second
+        journal.tidy()
+        kept.append(numbers(tmp_path))
+    assert kept == [[1], [1], [1], [], []]
+    assert b"one" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    journal.append(b"two")
+    assert numbers(tmp_path) == [2]

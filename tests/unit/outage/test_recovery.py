@@ -208,6 +208,15 @@ async def test_what_cannot_be_reached_has_not_refused_anything(tmp_path: Path) -
         assert (w.recovery.tally.damaged, w.recovery.tally.replayed) == (0, 5)
 
 
+async def test_a_worker_that_answers_nothing_keeps_nothing(tmp_path: Path) -> None:
+    async with worker(tmp_path, Ledger()) as w:
+        w.recovery.journal.append(record("0" * 16, "1-1"))
+        for _ in range(2):
+            w.clock.now += 6
+            await w.recovery.tidy()
+        assert [path for path in tmp_path.rglob("recent-*") if path.stat().st_size] == []
+
+
 async def test_bytes_that_are_no_record_are_counted(tmp_path: Path) -> None:
     async with worker(tmp_path, Ledger()) as w:
         await w.recovery.outbox.append(b"not a record")
