@@ -4,7 +4,7 @@ from random import Random
 
 from recsvc.call import Call
 from recsvc.explanation import Explanation, PoolExplanation, explain_pool
-from recsvc.policy import CATALOGUE, Pool, Sample
+from recsvc.policy import CATALOGUE, CONTEXTUAL, OLDEST, PERSONAL, Pool, Sample
 from recsvc.session import NOT_RECALLED, Report, Session, Sessions
 
 __all__ = ["Explaining"]
@@ -38,17 +38,23 @@ class Explaining:
             table_version=call.source.version,
             last_recommender=last,
             first=pools[0].recommender,
-            answered_by=answered_by or CATALOGUE,
+            answered_by=answered_by or (CATALOGUE if gone < len(call.source.table) else OLDEST),
             pools=pools,
+            switches=plan.routes.after(CONTEXTUAL) != plan.routes.after(PERSONAL),
             reasons=call.reasons(recalled),
         )
 
     async def _heard_of_catalogue(self, call: Call, session: Session | None) -> int:
         """Count the catalogue's tracks that the session has heard, this report included."""
-        track = call.report.track
+        track, index = call.report.track, call.source.table.index
         (stored,) = await self.sessions.heard(call.report.user, [track])
-        new = not stored and call.source.table.index(track) is not None
-        return (session.listened - session.outside if session else 0) + new
+        new = not stored and index(track) is not None
+        if session is None:
+            return new
+        if session.counted == call.source.version:
+            return session.listened - session.outside + new
+        listened = await self.sessions.listened(call.report.user)
+        return sum(index(one) is not None for one in listened) + new
 
     async def _heard(self, report: Report, pool: Pool | Sample) -> list[bool]:
         tracks = pool.proposals if isinstance(pool, Sample) else pool.candidates.tracks

@@ -25,7 +25,8 @@ class PoolExplanation:
 class Explanation:
     """What /next would do now, and why. `pools` are in the order they would be asked.
 
-    `reasons` are those of a policy that infers what the session is about.
+    `switches` tells whether the policy asks first who did well, `reasons` are those of one that
+    infers what the session is about.
     """
 
     policy: str
@@ -34,6 +35,7 @@ class Explanation:
     first: str
     answered_by: str
     pools: list[PoolExplanation]
+    switches: bool
     reasons: Reasons | None = None
 
 

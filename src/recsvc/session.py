@@ -129,7 +129,8 @@ class Moved:
 class Session:
     """A session as stored. Times of day are Unix milliseconds.
 
-    Of the `listened` tracks, `outside` were not in the catalogue when they were reported.
+    Of the `listened` tracks, `outside` were not in the catalogue when they were reported, if that
+    of the table `counted` is meant; it is empty when more than one has answered since.
     """
 
     id: str
@@ -145,6 +146,7 @@ class Session:
     listened: int
     expires_in: float
     outside: int = 0
+    counted: str = ""
 
 
 @value

@@ -341,6 +341,13 @@ async def test_degraded_answers_do_not_repeat_and_follow_the_switch_rule() -> No
     assert beyond.track != answers[-1].track  # all are heard
 
 
+async def test_the_propensity_of_a_degraded_answer_counts_tracks_and_not_answers() -> None:
+    asked = service(MemorySessions(fault=NotAskedError("away")), policy="random")
+    served = [(await asked.next(report(track))).track for track in (0, 5, 9)]
+    heard = {0, 5, 9, 11, *served}
+    assert (await asked.next(report(11))).propensity == 1 / (12 - len(heard))
+
+
 async def test_what_was_heard_before_an_outage_is_not_served_in_it() -> None:
     asked = service(MemorySessions(fault=NotAskedError("away")))
     memory = asked.standby.memory
@@ -483,6 +490,28 @@ async def test_explain_names_the_catalogue_when_all_pools_are_exhausted() -> Non
     explained = await service(sessions).explain(report(0, 0.9))
     assert explained.answered_by == CATALOGUE
     assert not any(pool.answers for pool in explained.pools)
+
+
+async def test_explain_names_the_oldest_when_all_of_the_catalogue_is_heard() -> None:
+    sessions = MemorySessions({1: list(range(12))}, {1: CONTEXTUAL})
+    asked = service(sessions)
+    explained = await asked.explain(report(0, 0.9))
+    assert explained.answered_by == (await asked.next(report(0, 0.9))).recommender == OLDEST
+
+
+@pytest.mark.parametrize("policy", ["ensemble", "random", "popular"])
+async def test_explain_tells_whether_the_policy_switches(policy: str) -> None:
+    explained = await service(MemorySessions(), policy=policy).explain(report())
+    assert explained.switches == (policy == "ensemble")
+
+
+async def test_explain_counts_anew_where_another_table_was_counted_with() -> None:
+    # Of these the catalogue of 0 to 99 has two.
+    sessions = MemorySessions({1: [4, 5, 500, 501]}, {1: CATALOGUE})
+    asked = service(sessions, small_table(100), policy="random")
+    explained = await asked.explain(report(4))
+    chances = [chance for *_, heard, chance in explained.pools[0].rows if not heard]
+    assert chances == [1 / 98] * len(chances)
 
 
 async def test_explain_gives_a_sample_the_chance_that_next_would_log() -> None:

@@ -16,6 +16,7 @@ def test_a_session_is_read() -> None:
         "recommender": "personal",
         "position": 3,
         "outside": 0,
+        "counted": "e03e",
         "started": 1700,
         "track": 10,
         "time": 0.3,

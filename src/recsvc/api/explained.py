@@ -31,16 +31,18 @@ def render(
 
 
 def _why(explained: Explanation, time: float, threshold: float) -> str:
-    if explained.last_recommender is None and explained.first != SESSION:
-        why = "a new session begins with contextual"
+    if explained.first == SESSION:
+        why = "the session's taste is inferred from what was heard"
+    elif not explained.switches:
+        why = f"the policy {explained.policy} always asks {explained.first} first"
+    elif explained.last_recommender is None:
+        why = f"a new session begins with {explained.first}"
     elif explained.last_recommender in (CONTEXTUAL, PERSONAL):
         doing = "below" if time < threshold else "at or above"
         why = (
             f"{explained.last_recommender} answered last and was heard for {time:g}, {doing} "
             f"{threshold:g}, so {explained.first} is first in line"
         )
-    elif explained.first == SESSION:
-        why = "the session's taste is inferred from what was heard"
     else:
         why = f"{explained.last_recommender} answered last, so {explained.first} is first in line"
     if explained.answered_by != explained.first:

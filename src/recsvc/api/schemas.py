@@ -167,6 +167,7 @@ class SessionView(BaseModel):
         listened=6,
         expires_in=1799.5,
         outside=0,
+        counted="3f9c2a71b04e",
     )
 
     user: int
@@ -183,6 +184,9 @@ class SessionView(BaseModel):
     listened: int = Field(description="How many tracks this session has heard or been served.")
     expires_in: float = Field(description="Seconds of idleness until it ends by itself.")
     outside: int = Field(description="How many of those the catalogue did not have.")
+    counted: str = Field(
+        description="The table of that catalogue; empty when another one has answered since."
+    )
 
 
 class Erased(BaseModel):

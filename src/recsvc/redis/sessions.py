@@ -144,6 +144,7 @@ class RedisSessions:
             listened=listened,
             expires_in=max(ttl, 0) / 1000,
             outside=state["outside"],
+            counted=state["counted"],
         )
 
     async def recall(self, user: int) -> Recalled:

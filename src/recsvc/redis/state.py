@@ -13,6 +13,7 @@ class State(TypedDict):
     recommender: str
     position: int
     outside: int
+    counted: str
     started: int
     track: int
     time: float
@@ -24,7 +25,8 @@ class State(TypedDict):
 
 _STATE = re.compile(
     rb"id=(?P<id>\S+) recommender=(?P<recommender>\S+) position=(?P<position>\d+)"
-    rb" outside=(?P<outside>\d+) counted=\S* started=(?P<started>\d+) served=(?P<served>\d+)"
+    rb" outside=(?P<outside>\d+) counted=(?P<counted>\S*) started=(?P<started>\d+)"
+    rb" served=(?P<served>\d+)"
     rb" track=(?P<track>\d+) time=(?P<time>\S+) at=(?P<at>\d+) policy=(?P<policy>\S+)"
     rb" table=(?P<table>\S*)"
 )
@@ -47,6 +49,7 @@ def read_state(written: bytes | None) -> State | None:
             recommender=found["recommender"].decode(),
             position=int(found["position"]),
             outside=int(found["outside"]),
+            counted=found["counted"].decode(),
             started=int(found["started"]),
             track=int(found["track"]),
             time=float(found["time"]),
