@@ -34,7 +34,9 @@ def group_effects(groups: Array, values: Array, size: int) -> Array:
     between = (around - (seen - 1) * within) / (rows - (counts**2).sum() / rows)
     if between <= 0:
         return np.zeros(size)
-    return np.asarray(sums / (counts + within / between))
+    # Members that always agree leave no variance within, and 0 / 0 for one without rows.
+    shrunk = counts + within / between
+    return np.asarray(np.divide(sums, shrunk, out=np.zeros(size), where=counts > 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,14 @@ def test_tracks_without_an_event_still_have_rows() -> None:
     assert 5 not in table.popular
 
 
+def test_a_log_whose_times_are_decided_by_the_track_builds_a_table() -> None:
+    log = listeners.make_log(100)
+    track = np.where(log.track == 50, 60, log.track)  # 50 is unplayed
+    log = replace(log, track=track, time=(track % 20 / 10).astype(np.float32))
+    built = build.build(log, listeners.catalogue(), SMALL)
+    assert gates.check(built.table, metrics=built.metrics) == []
+
+
 def test_a_log_without_transitions_is_refused_in_plain_words() -> None:
     log = replace(listeners.make_log(50), is_last=np.ones(400, dtype=bool))
     with pytest.raises(TrainingError, match="heard two tracks"):

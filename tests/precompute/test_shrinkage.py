@@ -22,6 +22,11 @@ def test_one_row_or_one_group_has_no_effect() -> None:
     assert group_effects(np.zeros(5, int), np.arange(5.0), 1).tolist() == [0]
 
 
+def test_groups_that_agree_with_themselves_are_not_shrunk_and_an_empty_one_has_no_effect() -> None:
+    groups, values = np.array([0, 0, 1, 1]), np.array([0.25, 0.25, -0.25, -0.25])
+    assert group_effects(groups, values, 3).tolist() == [0.25, -0.25, 0]
+
+
 def test_effects_come_back_from_noise() -> None:
     rng = np.random.default_rng(0)
     true = rng.normal(0, 0.2, 300)
