@@ -136,8 +136,10 @@ def _stages(
         rows.pairs(rest, mask, left_groups, right_groups) for mask in (~rows.valid, rows.valid)
     )
     groups = fit(train, valid, *start, settings, seed=seed, on_epoch=on_epoch)
-    if len(valid) and min(groups.errors) >= float(valid.value.square().mean()):
-        groups = Fit(*nothing, groups.errors, groups.rows, groups.seconds)
+    without = float(valid.value.square().mean())
+    if len(valid) and min(groups.errors) >= without:
+        # What is reported is the error of what is kept, so it takes the place of the start's.
+        groups = Fit(*nothing, (without, *groups.errors[1:]), groups.rows, groups.seconds)
     if left_size == len(left_groups) and right_size == len(right_groups):
         return [groups]
     left_members, right_members = np.arange(len(left_groups)), np.arange(len(right_groups))

@@ -16,6 +16,7 @@ from recsvc.table import Table
 __all__ = ["Limits", "check", "churn"]
 
 _MODELS = ("contextual", "personal", "session")
+_ROUNDING = 1e-6  # two ways to sum the same squares of times may differ so much
 
 Array = npt.NDArray[Any]
 
@@ -145,11 +146,12 @@ def _overlap(candidate: Table, live: Table, limits: Limits) -> str | None:
 
 def _error(model: str, metrics: Mapping[str, float], limits: Limits) -> str | None:
     error, constant = metrics.get(f"{model}_mse"), metrics.get(f"{model}_mse_constant")
-    if error is None or constant is None or error <= limits.error_ratio * constant:
+    if error is None or constant is None or error <= limits.error_ratio * constant + _ROUNDING:
         return None
+    digits = 4 if f"{error:.4f}" != f"{constant:.4f}" else 7  # so that the two look different
     return (
-        f"the {model} model's error of {error:.4f} is more than {limits.error_ratio:g} times "
-        f"the constant predictor's {constant:.4f}"
+        f"the {model} model's error of {error:.{digits}f} is more than {limits.error_ratio:g} "
+        f"times the constant predictor's {constant:.{digits}f}"
     )
 
 

@@ -199,6 +199,23 @@ def test_noise_is_not_taken_for_taste() -> None:
     assert spread < 0.1
 
 
+def test_the_reported_error_is_that_of_what_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    rows = Rows(
+        rng.integers(0, 100, 4000),
+        rng.integers(0, 100, 4000),
+        rng.random(4000).astype(np.float32),
+        np.arange(4000) > 3500,
+    )
+    settings = Factorisation(decays=(0.0,), learning_rate=0.1)
+    found = train(rows, np.arange(100), np.arange(100), settings, seed=0)
+    assert not found.left[:, :-2].any()  # the embeddings did not help, and were thrown away
+    told = found.predict(rows.left[rows.valid], rows.right[rows.valid])
+    true = np.mean((told - rows.value[rows.valid]) ** 2)
+    assert found.metrics["mse"] == pytest.approx(true, rel=1e-5)
+    assert found.metrics["mse"] == pytest.approx(found.metrics["mse_effects"], rel=1e-5)
+
+
 def test_popular_leaves_out_the_unplayed_and_keeps_weights_positive() -> None:
     statistics = popular.Statistics(
         np.array([0, 3, 3, 1]), np.zeros(4, np.float32), np.array([0.0, 1.0, 2.0, 0.0])

@@ -120,3 +120,14 @@ def test_a_model_worse_than_the_constant_is_refused(model: str) -> None:
         f"the {model} model's error of 0.3000 is more than 1 times the constant predictor's 0.2000"
     )
     assert check(make(), limits=gates.Limits(error_ratio=2), metrics=bad) == []
+
+
+def test_an_error_that_differs_by_rounding_is_not_refused() -> None:
+    metrics = {"personal_mse": 0.08 * (1 + 1e-7), "personal_mse_constant": 0.08}
+    assert check(make(), metrics=metrics) == []
+
+
+def test_two_errors_that_look_alike_get_more_digits() -> None:
+    [reason] = check(make(), metrics={"personal_mse": 0.08002, "personal_mse_constant": 0.08001})
+    assert "error of 0.0800200 is more" in reason
+    assert reason.endswith("constant predictor's 0.0800100")
