@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from precompute.errors import LogError
 from precompute.log_blocks import Block, Broken, json_blocks, parquet_blocks
@@ -82,8 +83,7 @@ def read(
         read_blocks = parquet_blocks if path.suffix in _PARQUET else json_blocks
         try:
             blocks.extend(read_blocks(path, on_bytes))
-        except (OSError, EOFError, ValueError) as error:
-            # pyarrow's own errors are subclasses of ValueError and OSError.
+        except (OSError, EOFError, ValueError, pa.ArrowException) as error:
             raise LogError(f"{path} cannot be read: {_one_line(error)}") from error
     log = _join(blocks)
     allowed = max(settings.broken_always, int(settings.broken_share * log.lines))

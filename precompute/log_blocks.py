@@ -100,7 +100,8 @@ def json_blocks(path: Path, on_bytes: Callable[[int], None]) -> Iterator[Block]:
 def parquet_blocks(path: Path, on_bytes: Callable[[int], None]) -> Iterator[Block]:
     """Read a Parquet file with the same columns; a broken row's line is its number from 1.
 
-    Raises `ValueError` when a required column is missing or of another type.
+    A timestamp may be of a timestamp type too, and NaN is as good as null. Raises
+    `ValueError` when a required column is missing or of another type.
     """
     file = pa.parquet.ParquetFile(path)
     names = [name for name in _SCHEMA.names if name in file.schema_arrow.names]
@@ -118,7 +119,22 @@ def parquet_blocks(path: Path, on_bytes: Callable[[int], None]) -> Iterator[Bloc
 def _column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
     if field.name not in batch.schema.names:
         return pa.nulls(len(batch), field.type)
-    return batch.column(field.name).cast(field.type)
+    column = batch.column(field.name)
+    try:
+        return _plain(column).cast(field.type)
+    except pa.ArrowException as error:
+        raise ValueError(f"column {field.name} of type {column.type}: {error}") from error
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """Return moments as milliseconds (UTC where there is no zone), and NaN as null."""
+    if pa.types.is_timestamp(column.type):
+        milliseconds = pa.timestamp("ms", column.type.tz)
+        options = pc.CastOptions(milliseconds, allow_time_truncate=True)
+        return pc.cast(column, options=options).cast(pa.int64())
+    if pa.types.is_floating(column.type):  # pandas writes integers so, where one is missing
+        return pc.if_else(pc.is_nan(column), None, column)
+    return column
 
 
 def _compression(path: Path) -> str | None:

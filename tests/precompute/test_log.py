@@ -119,6 +119,44 @@ def test_compressed_files_directories_and_parquet_read_the_same(tmp_path: Path) 
     assert [(s.file, s.line) for s in found.samples] == [(str(folder / "c.parquet"), 2)]
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
+def test_a_parquet_timestamp_is_read_as_milliseconds(
+    tmp_path: Path, unit: str, zone: str | None
+) -> None:
+    [moment] = pa.array([GOOD["timestamp"]], pa.timestamp("ms")).to_pylist()
+    moments = pa.array([moment, None], pa.timestamp(unit, zone))
+    table = pa.Table.from_pylist([GOOD, GOOD]).set_column(0, "timestamp", moments)
+    pq.write_table(table, tmp_path / "log.parquet")
+    found = log.read(tmp_path / "log.parquet")
+    assert found.timestamp.tolist() == [GOOD["timestamp"]]
+    assert [(s.line, s.reason) for s in found.samples] == [
+        (2, "timestamp is missing or not milliseconds")
+    ]
+
+
+def test_nan_in_parquet_is_as_good_as_null(tmp_path: Path) -> None:
+    nothing = float("nan")
+    rows = [GOOD | {"recommendation": 3.0, "user": 1.0}, GOOD | {"recommendation": nothing}]
+    pq.write_table(
+        pa.Table.from_pylist([*rows, GOOD | {"user": nothing}]), tmp_path / "log.parquet"
+    )
+    found = log.read(tmp_path / "log.parquet")
+    assert found.recommendation.tolist() == [3, -1]
+    assert [s.line for s in found.samples] == [3]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("message", [["next"]]), ("track", [1.5]), ("time", [{"seconds": 1}])]
+)
+def test_a_parquet_column_of_another_type_is_named(
+    tmp_path: Path, name: str, values: list[object]
+) -> None:
+    pq.write_table(pa.table({k: [v] for k, v in GOOD.items()} | {name: values}), tmp_path / "a.pq")
+    with pytest.raises(LogError, match=rf"a\.pq cannot be read: column {name} of type"):
+        log.read(tmp_path / "a.pq")
+
+
 def test_a_timestamp_in_float_milliseconds_is_rounded(tmp_path: Path) -> None:
     found = log.read(write(tmp_path / "log.jsonl", GOOD | {"timestamp": 1234.6}))
     assert found.timestamp.tolist() == [1235]
