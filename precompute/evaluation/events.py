@@ -11,6 +11,7 @@ import orjson
 
 from precompute.errors import LogError
 from precompute.log import files
+from precompute.log_blocks import MAX_ID, MAX_TIMESTAMP
 
 __all__ = ["Events", "read"]
 
@@ -95,23 +96,63 @@ def _row(path: Path, number: int, line: bytes, experiment: str | None) -> tuple[
         event = orjson.loads(line)
         experiments = event.get("experiments")
         return (
-            int(event["timestamp"]),
-            int(event["user"]),
-            int(event["track"]),
-            float(event["time"]),
-            event["message"] == "last",
-            _or(event.get("recommendation"), -1),
-            float(_or(event.get("propensity"), np.nan)),
-            float(_or(event.get("latency"), np.nan)),
+            round(_number(event, "timestamp", MAX_TIMESTAMP)),
+            _id(event, "user"),
+            _id(event, "track"),
+            _number(event, "time", 1),
+            _is_last(event),
+            _served(event),
+            _measured(event, "propensity"),
+            _measured(event, "latency"),
             experiments.get(experiment) if experiments else None,
-            event.get("session"),
+            _session(event),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise LogError(f"{path}:{number}: not an event: {error}") from error
 
 
-def _or(value: Any, default: float) -> Any:
-    return default if value is None else value
+def _id(event: dict[str, Any], name: str) -> int:
+    value: Any = event.get(name)
+    if type(value) is not int or not 0 <= value <= MAX_ID:
+        raise ValueError(f"{name} is missing or not an integer in 0..2^63-1")
+    return value
+
+
+def _served(event: dict[str, Any]) -> int:
+    value: Any = event.get("recommendation")
+    if value is None or (type(value) is int and value < 0):
+        return -1
+    return _id(event, "recommendation")
+
+
+def _number(event: dict[str, Any], name: str, most: int) -> float:
+    value: Any = event.get(name)
+    if type(value) not in (int, float) or not 0 <= value <= most:
+        raise ValueError(f"{name} is missing or not a number in 0..{most}")
+    return float(value)
+
+
+def _measured(event: dict[str, Any], name: str) -> float:
+    """Return a number that not every service logs; NaN where this one did not."""
+    value: Any = event.get(name)
+    if value is None:
+        return np.nan
+    if type(value) not in (int, float):
+        raise ValueError(f"{name} is not a number")
+    return float(value)
+
+
+def _is_last(event: dict[str, Any]) -> bool:
+    if event.get("message") not in ("next", "last"):
+        raise ValueError('message is neither "next" nor "last"')
+    return bool(event["message"] == "last")
+
+
+def _session(event: dict[str, Any]) -> str | int | None:
+    value = event.get("session")
+    if value is not None and not isinstance(value, str | int):
+        raise ValueError("session is neither a name nor a number")
+    return value
 
 
 def _arrange(rows: list[tuple[Any, ...]]) -> Events:

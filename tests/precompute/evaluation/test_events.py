@@ -30,7 +30,7 @@ def test_columns_by_listener_and_time(tmp_path: Path) -> None:
         [
             event(5, 9, track=3, time=0.25, propensity=0.125, latency=0.002),
             event(7, 4, track=8, message="last", recommendation=None, propensity=None),
-            event(6, 4, track=7, time=1),
+            event(6, 4, track=7, time=1, recommendation=-5),
         ],
     )
     assert events.user.tolist() == [4, 4, 9]
@@ -38,7 +38,7 @@ def test_columns_by_listener_and_time(tmp_path: Path) -> None:
     assert events.track.tolist() == [7, 8, 3]
     assert events.time.tolist() == [1.0, 0.5, 0.25]
     assert events.is_last.tolist() == [False, True, False]
-    assert events.recommendation.tolist() == [2, -1, 2]
+    assert events.recommendation.tolist() == [-1, -1, 2]
     np.testing.assert_array_equal(events.propensity, [np.nan, np.nan, 0.125])
     np.testing.assert_array_equal(events.latency, [np.nan, np.nan, 0.002])
     assert events.session.tolist() == [0, 0, 1]
@@ -87,6 +87,35 @@ def test_what_is_no_event_is_told(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "e.jsonl").write_bytes(good + b"\n\n" + line + b"\n")
     with pytest.raises(LogError, match=r"e\.jsonl:3: not an event"):
         read(tmp_path / "e.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("time", 50),
+        ("time", -3),
+        ("time", "nan"),
+        ("time", True),
+        ("time", None),
+        ("user", "1"),
+        ("user", 2**63),
+        ("track", -1),
+        ("track", 1.5),
+        ("recommendation", "x"),
+        ("recommendation", 2**63),
+        ("timestamp", 1e300),
+        ("timestamp", -1),
+        ("timestamp", "2026-01-01"),
+        ("message", "skip"),
+        ("message", []),
+        ("session", [1]),
+        ("propensity", "0.5"),
+        ("latency", "nan"),
+    ],
+)
+def test_a_field_out_of_its_range_is_named(tmp_path: Path, name: str, value: Any) -> None:
+    with pytest.raises(LogError, match=rf"e.*\.jsonl:2: not an event: {name} is "):
+        load(tmp_path, [event(1, 1), event(2, 1) | {name: value}])
 
 
 def test_nothing_is_told(tmp_path: Path) -> None:
