@@ -174,6 +174,7 @@ def train(
     progress = Progress(None if quiet else errors)
     with plainly():
         size = sum(path.stat().st_size for path in log.files(logs))
+        artifact.prepare(output)  # rather than find out after the training
         with progress.step("read log", size) as advance:
             events = log.read(logs, log.Settings(broken_share=broken_share), advance)
         report.broken_lines(errors, events)

@@ -13,6 +13,7 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -21,7 +22,17 @@ from recsvc import packing
 from recsvc.errors import ArtifactError, TableError
 from recsvc.table import Table
 
-__all__ = ["CHUNK_BYTES", "Manifest", "checksum", "describe", "parse", "read", "render", "write"]
+__all__ = [
+    "CHUNK_BYTES",
+    "Manifest",
+    "checksum",
+    "describe",
+    "parse",
+    "prepare",
+    "read",
+    "render",
+    "write",
+]
 
 CHUNK_BYTES = 1 << 20
 MANIFEST = "manifest.json"
@@ -106,9 +117,16 @@ def render(manifest: Manifest) -> bytes:
     return json.dumps({**fields, "seal": _seal(manifest)}, indent=2).encode() + b"\n"
 
 
+def prepare(directory: Path) -> None:
+    """Make an artifact's directory; raises `OSError` when nothing can be written to it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=directory):
+        pass
+
+
 def write(directory: Path, data: bytes, manifest: Manifest) -> None:
     """Write an artifact; the manifest last, so a directory that has one is whole."""
-    directory.mkdir(parents=True, exist_ok=True)
+    prepare(directory)
     _replace(directory / TABLE, data)
     _replace(directory / MANIFEST, render(manifest))
 
@@ -167,8 +185,11 @@ def _seal(manifest: Manifest) -> str:
 def _replace(path: Path, data: bytes) -> None:
     """Write a file so that a crash leaves the old one or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # what a full disk has left

@@ -81,6 +81,14 @@ def test_errors_are_one_clear_line(tmp_path: Path) -> None:
     assert "is not an artifact" in result.stderr
 
 
+def test_an_output_that_cannot_be_written_is_told_before_the_training(files: Path) -> None:
+    arguments = ["train", "--log", str(files / "log.jsonl"), "--output"]
+    result = run.invoke(app, [*arguments, str(files / "log.jsonl" / "artifact")])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: [Errno 20] Not a directory")
+    assert "read log" not in result.stderr
+
+
 def test_a_wrong_option_is_a_usage_error() -> None:
     result = run.invoke(app, ["train", "--log", "x", "--output", "y", "--temperature", "0"])
     assert result.exit_code == 2

@@ -27,6 +27,14 @@ def test_round_trip(written: Path) -> None:
     assert sorted(p.name for p in written.iterdir()) == ["manifest.json", "table.safetensors"]
 
 
+def test_what_cannot_be_written_leaves_no_part_of_itself(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").mkdir()
+    data, table = pack(small_table()), small_table()
+    with pytest.raises(OSError, match=r"manifest\.json"):
+        artifact.write(tmp_path, data, artifact.describe(data, table))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["manifest.json", "table.safetensors"]
+
+
 def test_every_bit_of_a_manifest_counts(written: Path) -> None:
     sealed = (written / "manifest.json").read_bytes()
     manifest = artifact.parse(sealed)
