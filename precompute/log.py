@@ -87,13 +87,13 @@ def read(
             raise LogError(f"{path} cannot be read: {_one_line(error)}") from error
     log = _join(blocks)
     allowed = max(settings.broken_always, int(settings.broken_share * log.lines))
+    broken = f"{log.broken:,} of {log.lines:,} lines are broken"
+    first = f"; the first is {log.samples[0]}" if log.broken else ""
     if log.broken > allowed:
-        raise LogError(
-            f"{log.broken:,} of {log.lines:,} lines are broken, and {allowed:,} are allowed; "
-            f"the first is {log.samples[0]}"
-        )
+        raise LogError(f"{broken}, and {allowed:,} are allowed{first}")
     if not len(log):
-        raise LogError("there is no event in the log")
+        why = f": {broken}{first}" if log.broken else ""
+        raise LogError(f"there is no event in the log{why}")
     return log
 
 

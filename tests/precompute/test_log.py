@@ -99,6 +99,13 @@ def test_too_many_broken_lines_refuse_the_log(tmp_path: Path) -> None:
     assert log.read(path, log.Settings(broken_share=0.8)).broken == 11
 
 
+def test_a_log_of_broken_lines_alone_says_what_is_wrong_with_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.jsonl", *[GOOD | {"user": "1"}] * 5)
+    reason = r"no event in the log: 5 of 5 lines are broken; the first is .*log\.jsonl:1: user is"
+    with pytest.raises(LogError, match=reason):
+        log.read(path)
+
+
 def test_at_most_twenty_samples_are_kept(tmp_path: Path) -> None:
     path = write(tmp_path / "log.jsonl", GOOD, *["broken"] * 30)
     found = log.read(path, log.Settings(broken_always=30))
