@@ -9,6 +9,7 @@ import numpy.typing as npt
 import orjson
 
 from precompute.errors import CatalogueError
+from precompute.lines import numbered
 from precompute.log import Log
 from recsvc.table import MAX_ID, Text
 
@@ -53,14 +54,12 @@ def read(path: Path) -> Catalogue:
     entries: dict[int, tuple[str | int, str]] = {}
     lines = 0
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    track, artist, title = _entry(line, f"{path}:{number}")
-                    entries[track] = artist, title
-                    lines += 1
-    except OSError as error:
-        raise CatalogueError(f"{path} cannot be read: {error.strerror}") from error
+        for number, line in numbered(path):
+            track, artist, title = _entry(line, f"{path}:{number}")
+            entries[track] = artist, title
+            lines += 1
+    except (OSError, ValueError) as error:
+        raise CatalogueError(f"{path} cannot be read: {error}") from error
     if not entries:
         raise CatalogueError(f"there is no track in {path}")
     return _assemble(entries, lines - len(entries))

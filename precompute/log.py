@@ -14,13 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from precompute.errors import LogError
+from precompute.lines import PARQUET
 from precompute.log_blocks import Block, Broken, json_blocks, parquet_blocks
 
 __all__ = ["Broken", "Log", "Settings", "read"]
 
 Array = npt.NDArray[Any]
 
-_PARQUET = (".parquet", ".pq")
 _JSON = (".json", ".jsonl", ".ndjson", ".log", ".gz", ".zst", ".bz2", ".lz4")
 
 
@@ -71,8 +71,9 @@ def read(
     """Read files, and the log files of directories in the order of their names.
 
     A file is JSON lines, compressed if its name ends in .gz, .zst, .bz2 or .lz4, or
-    Parquet when its name ends in .parquet. Keys other than those of `Log` are ignored. A line
-    of `timestamp`, `user` and the message `forget` drops the listener's events up to then.
+    Parquet when its name ends in .parquet or .pq. Keys other than those of `Log` are
+    ignored, and a negative recommendation is none. A line of `timestamp`, `user` and the
+    message `forget` drops the listener's events up to then.
     `on_bytes` is told how many bytes of the files have been read since the last call.
     Raises `LogError` when a file cannot be read, when too many lines are broken, and
     when no event is left.
@@ -80,7 +81,7 @@ def read(
     settings = settings or Settings()
     blocks: list[Block] = []
     for path in files([paths] if isinstance(paths, Path) else paths):
-        read_blocks = parquet_blocks if path.suffix in _PARQUET else json_blocks
+        read_blocks = parquet_blocks if path.suffix in PARQUET else json_blocks
         try:
             blocks.extend(read_blocks(path, on_bytes))
         except (OSError, EOFError, ValueError, pa.ArrowException) as error:
@@ -117,7 +118,7 @@ def files(paths: Iterable[Path]) -> list[Path]:
 
 
 def _is_log(path: Path) -> bool:
-    return path.suffix in _PARQUET + _JSON and not path.name.startswith((".", "_"))
+    return path.suffix in PARQUET + _JSON and not path.name.startswith((".", "_"))
 
 
 def _one_line(error: Exception) -> str:

@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet
 
+from precompute.lines import blocks
+
 __all__ = ["Block", "Broken", "json_blocks", "parquet_blocks"]
 
 Array = npt.NDArray[Any]
 
-BLOCK_BYTES = 1 << 23
 BLOCK_ROWS = 1 << 18
 SAMPLES = 20
 MAX_ID = 2**63 - 1
@@ -86,15 +87,9 @@ class Block:
 def json_blocks(path: Path, on_bytes: Callable[[int], None]) -> Iterator[Block]:
     """Read a file of JSON lines, compressed or not, block by block."""
     first = 1
-    # The raw file is counted, so that the progress of a compressed one is right too.
-    with path.open("rb") as raw:
-        stream, seen = pa.input_stream(raw, compression=_compression(path)), 0
-        for text in _whole_lines(stream):
-            yield _json_block(text, str(path), first)
-            first += text.count(b"\n")
-            position = raw.tell()
-            on_bytes(position - seen)
-            seen = position
+    for text in blocks(path, on_bytes):
+        yield _json_block(text, str(path), first)
+        first += text.count(b"\n")
 
 
 def parquet_blocks(path: Path, on_bytes: Callable[[int], None]) -> Iterator[Block]:
@@ -135,24 +130,6 @@ def _plain(column: pa.Array) -> pa.Array:
     if pa.types.is_floating(column.type):  # pandas writes integers so, where one is missing
         return pc.if_else(pc.is_nan(column), None, column)
     return column
-
-
-def _compression(path: Path) -> str | None:
-    return {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}.get(path.suffix)
-
-
-def _whole_lines(stream: pa.NativeFile) -> Iterator[bytes]:
-    """Cut a stream into blocks that end where a line ends; each ends in a newline."""
-    rest = b""
-    while data := stream.read(BLOCK_BYTES):
-        cut = data.rfind(b"\n") + 1
-        if not cut:
-            rest += data
-            continue
-        yield rest + data[:cut]
-        rest = data[cut:]
-    if rest:
-        yield rest + b"\n"
 
 
 def _json_block(text: bytes, file: str, first: int) -> Block:
@@ -196,7 +173,7 @@ def _select(table: pa.Table, file: str, first: int) -> Block:
         track=track[good],
         time=time[good].astype(np.float32),
         is_last=is_last[good],
-        recommendation=_numbers(table["recommendation"], -1)[good],
+        recommendation=np.maximum(_numbers(table["recommendation"], -1)[good], -1),
         forgotten=user[forget],
         forgotten_at=np.rint(timestamp[forget]).astype(np.int64),
         lines=len(table),
@@ -244,19 +221,22 @@ def _take(line: bytes, rows: dict[str, list[Any]]) -> str | None:
         return "not JSON"
     if not isinstance(event, dict):
         return "not a JSON object"
-    values = {name: event.get(name) for name in rows}
+    values: dict[str, Any] = {name: event.get(name) for name in rows}
     for name in ("user", "track", "recommendation"):
-        if not _is_id(values[name]) and values[name] is not None:
+        if not _is_integer(values[name]) and values[name] is not None:
             return f"{name} is not an integer in 0..2^63-1"
     for name in ("timestamp", "time"):
         if isinstance(values[name], bool) or not isinstance(values[name], int | float | None):
             return f"{name} is not a number"
+        if values[name] is not None:
+            values[name] = float(values[name])
     if not isinstance(values["message"], str):
         return 'message is neither "next" nor "last"'
     for name, value in values.items():
-        rows[name].append(float(value) if name == "timestamp" and value is not None else value)
+        rows[name].append(value)
     return None
 
 
-def _is_id(value: object) -> bool:
-    return type(value) is int and -1 <= value <= MAX_ID
+def _is_integer(value: object) -> bool:
+    """Tell whether an integer fits a column; whether it is an id, `_select` says."""
+    return type(value) is int and -MAX_ID - 1 <= value <= MAX_ID

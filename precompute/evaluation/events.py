@@ -1,6 +1,6 @@
 """The events of an experiment as columns: what a report needs, and a trainer does not."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import orjson
 
 from precompute.errors import LogError
+from precompute.lines import numbered
 from precompute.log import files
 from precompute.log_blocks import MAX_ID, MAX_TIMESTAMP
 
@@ -66,19 +67,22 @@ def read(
     rows: list[tuple[Any, ...]] = []
     forgotten: dict[int, int] = {}
     for path in files([paths] if isinstance(paths, Path) else paths):
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                on_bytes(len(line))
-                if line.isspace():
-                    continue
-                if b'"forget"' in line and (asked := _forget(line)) is not None:
-                    forgotten[asked[1]] = max(asked[0], forgotten.get(asked[1], 0))
-                else:
-                    rows.append(_row(path, number, line, experiment))
+        for number, line in _lines(path, on_bytes):
+            if b'"forget"' in line and (asked := _forget(line)) is not None:
+                forgotten[asked[1]] = max(asked[0], forgotten.get(asked[1], 0))
+            else:
+                rows.append(_row(path, number, line, experiment))
     rows = [row for row in rows if row[0] > forgotten.get(row[1], -1)]
     if not rows:
         raise LogError("there is no event in the log")
     return _arrange(rows)
+
+
+def _lines(path: Path, on_bytes: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
+    try:
+        yield from numbered(path, on_bytes)
+    except (OSError, ValueError) as error:
+        raise LogError(f"{path} cannot be read: {error}") from error
 
 
 def _forget(line: bytes) -> tuple[int, int] | None:

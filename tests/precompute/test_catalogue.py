@@ -37,6 +37,11 @@ def test_artists_are_names_numbers_or_unknown_and_then_each_their_own(tmp_path: 
     assert found.titles[0] == ""
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    found = catalogue.read(write(tmp_path / "tracks.json", '\ufeff{"track":5}\n{"track":9}\n'))
+    assert found.tracks.tolist() == [5, 9]
+
+
 def test_index_finds_ids_and_marks_the_unlisted(tmp_path: Path) -> None:
     found = catalogue.read(write(tmp_path / "tracks.json", '{"track":5}\n{"track":9}\n'))
     assert found.index(np.array([9, 5, 6, 0, 99])).tolist() == [1, 0, -1, -1, -1]

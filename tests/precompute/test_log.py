@@ -75,7 +75,7 @@ def test_a_broken_line_is_left_out_and_named(tmp_path: Path, name: str) -> None:
 def test_line_numbers_count_blank_lines_and_earlier_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("precompute.log_blocks.BLOCK_BYTES", 300)
+    monkeypatch.setattr("precompute.lines.BLOCK_BYTES", 300)
     events: list[dict[str, object] | str] = [
         GOOD,
         "",
@@ -90,6 +90,16 @@ def test_line_numbers_count_blank_lines_and_earlier_blocks(
     found = log.read(write(tmp_path / "log.jsonl", *events))
     assert [s.line for s in found.samples] == [6, 7]
     assert (len(found), found.lines) == (6, 8)
+
+
+@pytest.mark.parametrize("more", [[], ["broken"]])
+def test_a_broken_line_changes_nothing_about_the_others(tmp_path: Path, more: list[str]) -> None:
+    odd = [{"recommendation": -5}, {"recommendation": -(2**63)}, {"time": 2**60 + 1}]
+    path = write(tmp_path / "log.jsonl", GOOD, *[GOOD | fields for fields in odd], *more)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as some editors on Windows do
+    found = log.read(path)
+    assert (len(found), found.broken) == (3, 1 + len(more))
+    assert found.recommendation.tolist() == [3, -1, -1]
 
 
 def test_too_many_broken_lines_refuse_the_log(tmp_path: Path) -> None:

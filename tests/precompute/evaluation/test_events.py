@@ -118,6 +118,11 @@ def test_a_field_out_of_its_range_is_named(tmp_path: Path, name: str, value: Any
         load(tmp_path, [event(1, 1), event(2, 1) | {name: value}])
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "e.jsonl").write_bytes(b"\xef\xbb\xbf" + orjson.dumps(event(1, 1)))
+    assert read(tmp_path / "e.jsonl").user.tolist() == [1]
+
+
 def test_nothing_is_told(tmp_path: Path) -> None:
     (tmp_path / "e.jsonl").write_bytes(b"\n")
     with pytest.raises(LogError, match="no event"):
