@@ -47,9 +47,10 @@ class Catalogue:
 def read(path: Path) -> Catalogue:
     """Read JSON lines of `{"track", "artist", "title"}`; other keys are ignored.
 
-    `artist` is a name or a number; a track without one has an artist of its own. When a
-    track is listed twice the last line counts. Raises `CatalogueError` with the line
-    number at the first line that is not a track, and when there is no track at all.
+    `artist` is a name or a number; a track without one, or with a negative number, has an
+    artist of its own. When a track is listed twice the last line counts. Raises
+    `CatalogueError` with the line number at the first line that is not a track, and when
+    there is no track at all.
     """
     entries: dict[int, tuple[str | int, str]] = {}
     lines = 0
@@ -88,8 +89,9 @@ def _entry(line: bytes, place: str) -> tuple[int, str | int, str]:
         raise CatalogueError(f"{place}: track is not an integer in 0..2^63-1")
     if artist is not None and type(artist) not in (int, str):
         raise CatalogueError(f"{place}: artist is neither a name nor a number")
-    # A negative number cannot be a listed artist's, so it keeps the unknown ones apart.
-    return track, -1 - track if artist is None else artist, "" if title is None else str(title)
+    if artist is None or (isinstance(artist, int) and artist < 0):  # as -1 for "unknown"
+        artist = -1 - track  # no listed artist's number, so it keeps the unknown ones apart
+    return track, artist, "" if title is None else str(title)
 
 
 def _assemble(entries: dict[int, tuple[str | int, str]], duplicates: int) -> Catalogue:

@@ -37,6 +37,13 @@ def test_artists_are_names_numbers_or_unknown_and_then_each_their_own(tmp_path: 
     assert found.titles[0] == ""
 
 
+def test_a_negative_artist_is_none_and_never_that_of_another_track(tmp_path: Path) -> None:
+    text = '{"track":0}\n{"track":1,"artist":-1}\n{"track":2,"artist":-1}\n{"track":3}\n'
+    found = catalogue.read(write(tmp_path / "tracks.json", text))
+    assert found.artist.tolist() == [0, 1, 2, 3]
+    assert {found.artists[i] for i in range(4)} == {catalogue.UNKNOWN}
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
     found = catalogue.read(write(tmp_path / "tracks.json", '\ufeff{"track":5}\n{"track":9}\n'))
     assert found.tracks.tolist() == [5, 9]
