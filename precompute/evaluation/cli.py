@@ -10,7 +10,7 @@ from rich.console import Console
 from precompute.evaluation import events, plot, render
 from precompute.evaluation.metrics import measure
 from precompute.evaluation.report import Report, build
-from recsvc.errors import RecsvcError
+from recsvc.plainly import plainly
 
 __all__ = ["app", "write_report"]
 
@@ -33,21 +33,18 @@ def report(
     output: Annotated[
         Path | None, typer.Option(help="Directory for report.md, report.html and report.png.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
 ) -> None:
     """Compare the treatments of an experiment."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     shares = _shares(share)
-    try:
+    with plainly():
         metrics = measure(events.read(paths, experiment))
         made = build(metrics, experiment, control=control, shares=shares, seed=seed)
-    except RecsvcError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-    render.show(made, console)
-    if output is not None:
-        write_report(made, output)
-        typer.echo(f"written: {output / 'report.md'}, report.html, report.png")
+        render.show(made, console)
+        if output is not None:
+            write_report(made, output)
+            typer.echo(f"written: {output / 'report.md'}, report.html, report.png")
 
 
 def write_report(made: Report, directory: Path) -> None:

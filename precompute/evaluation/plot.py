@@ -21,7 +21,8 @@ def save(report: Report, path: Path) -> None:
     treatments = len({line.treatment for line in means})
     height = 0.7 + 0.32 * treatments
     figure = Figure(figsize=(8.0, 0.6 + height * len(metrics)), layout="constrained")
-    figure.suptitle(f"{report.experiment}: effect against {report.control}, 95% interval")
+    title = f"{report.experiment}: effect against {report.control}, 95% interval"
+    figure.suptitle(title, parse_math=False)
     panels = figure.subplots(len(metrics), 1, squeeze=False)[:, 0]
     for panel, metric in zip(panels, metrics, strict=True):
         _draw(panel, metric, [line for line in means if line.metric == metric])
@@ -36,7 +37,7 @@ def _draw(panel: Axes, metric: str, lines: list[Line]) -> None:
         panel.plot([effect.percent], [row], "o", color=colour)
     if max(abs(line.effect.percent) for line in lines) > _FAR:
         panel.set_xscale("symlog", linthresh=100.0)  # linear up to 100%
-    panel.set_yticks(range(len(lines)), [line.treatment for line in lines])
+    panel.set_yticks(range(len(lines)), [line.treatment for line in lines], parse_math=False)
     panel.set_ylim(len(lines) - 0.5, -0.5)
     panel.set_title(metric, loc="left", fontsize="medium")
     panel.xaxis.set_major_formatter("{x:+g}%")

@@ -5,6 +5,7 @@ import math
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from precompute.evaluation.report import Line, Report
 
@@ -37,13 +38,14 @@ img { max-width: 100% }
 
 def show(report: Report, console: Console) -> None:
     """Print the report: green is better, red is worse, grey is not significant."""
-    table = Table(title=_title(report), title_justify="left")
+    table = Table(title=Text(_title(report), "table.title"), title_justify="left")
     for heading in _HEADINGS:
         table.add_column(heading, no_wrap=heading == "treatment")
     for line, cells in _rows(report):
-        table.add_row(*cells, style=_COLOURS[line.verdict])
+        # A name is anybody's: in square brackets it must not be taken for markup.
+        table.add_row(*map(Text, cells), style=_COLOURS[line.verdict])
     console.print(table)
-    console.print(_split(report), style="dim")
+    console.print(_split(report), style="dim", markup=False)
     for number, note in enumerate(report.notes):
         alarm = report.mismatched and number == 0
         console.print(note, style="bold white on red" if alarm else "", markup=False)

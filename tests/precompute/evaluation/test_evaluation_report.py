@@ -147,6 +147,16 @@ def test_colours_are_as_people_expect() -> None:
     assert "\x1b[90m" in colour["same"]
 
 
+def test_a_name_is_shown_as_it_is(tmp_path: Path) -> None:
+    name = r"[red]$\no$[/nope]"
+    report = build(metrics((name, "B"), (0.0, 0.3)), name)
+    out = io.StringIO()
+    render.show(report, Console(file=out, width=250))
+    assert f"Experiment {name}: effects against {name}" in out.getvalue()
+    assert f"Listeners: {name} 1,500" in out.getvalue()
+    plot.save(build(metrics((name, "C"), (0.0, 0.3)), name), tmp_path / "report.png")
+
+
 def test_html_is_safe_and_whole(tmp_path: Path) -> None:
     report = build(metrics(("C", "<b>"), (0.0, 0.3)), "<script>")
     page = render.html_page(report, "report.png")
@@ -214,6 +224,20 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     result = CliRunner().invoke(_app(), ["report", str(tmp_path / "no"), "--experiment", "x"])
     assert result.exit_code == 1
     assert "does not exist" in result.output
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    write_experiment(tmp_path / "events.jsonl")
+    arguments = ["report", str(tmp_path / "events.jsonl"), "--experiment", "x", "--output"]
+    result = CliRunner().invoke(_app(), [*arguments, str(tmp_path / "events.jsonl")])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert "events.jsonl" in result.stderr
+
+
+def test_a_negative_seed_is_a_usage_error() -> None:
+    arguments = ["report", "events.jsonl", "--experiment", "x", "--seed", "-1"]
+    assert CliRunner().invoke(_app(), arguments).exit_code == 2
 
 
 def _app() -> Any:
