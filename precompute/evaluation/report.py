@@ -60,7 +60,7 @@ class Report:
     experiment: str
     control: str
     listeners: Mapping[str, int]
-    """Treatment -> how many listeners."""
+    """Treatment -> how many listeners; those with fewer than two are not compared."""
     lines: tuple[Line, ...]
     mismatch_p: float
     """Of the split having come from the declared shares."""
@@ -85,7 +85,10 @@ class Report:
             notes.append(
                 f"{self.contaminated:,} listeners had more than one treatment and are left out."
             )
-        treatments = len(self.listeners) - 1
+        small = _small(self.listeners)
+        if small:
+            notes.append(f"Left out, with fewer than two listeners: {', '.join(small)}.")
+        treatments = len(self.listeners) - len(small) - 1
         if treatments > 1:
             notes.append(
                 f"{treatments} treatments are compared with {self.control}: by chance alone one of"
@@ -116,9 +119,9 @@ def build(
     counts = np.bincount(metrics.treatment, minlength=len(metrics.treatments))
     listeners = dict(zip(metrics.treatments, counts.tolist(), strict=True))
     control = _control(experiment, listeners, control)
-    too_few = [name for name, count in listeners.items() if count < 2]
-    if too_few or len(listeners) < 2:
-        what = f"fewer than two listeners in {', '.join(too_few)}" if too_few else "one treatment"
+    small = _small(listeners)
+    if control in small or len(listeners) - len(small) < 2:
+        what = f"fewer than two listeners in {', '.join(small)}" if small else "one treatment"
         raise ReportError(f"experiment {experiment!r} has {what}; there is nothing to compare")
     lines: list[Line] = []
     for metric in METRICS:
@@ -131,6 +134,11 @@ def build(
         mismatch_p=_mismatch(listeners, shares),
         contaminated=metrics.contaminated,
     )
+
+
+def _small(listeners: Mapping[str, int]) -> list[str]:
+    """Return the treatments of which nothing can be said: one listener has no variance."""
+    return [name for name, count in listeners.items() if count < 2]
 
 
 def _control(experiment: str, listeners: Mapping[str, int], wanted: str | None) -> str:

@@ -117,12 +117,22 @@ def test_a_treatment_without_a_figure_does_not_hide_the_others() -> None:
     assert told == {"T"}
 
 
+def test_a_treatment_with_one_listener_is_left_out_with_a_note() -> None:
+    treatment = np.append(np.arange(SIZE) % 2, 2)
+    report = build(metrics(("C", "T", "Z"), (0.0, 0.5, 0.0), treatment=treatment), "x")
+    assert {line.treatment for line in report.lines} == {"T"}
+    assert report.listeners["Z"] == 1
+    assert report.mismatched  # it is far from its third
+    assert report.notes[1:] == ("Left out, with fewer than two listeners: Z.",)
+
+
 @pytest.mark.parametrize(
     ("names", "treatment", "reason"),
     [
         ((), np.zeros(0), "no event belongs"),
         (("A",), np.zeros(5), "one treatment"),
         (("A", "B"), np.array([0, 0, 0, 1]), "fewer than two listeners in B"),
+        (("A", "B", "C"), np.array([0, 0, 1, 1, 2]), "fewer than two listeners in C"),
     ],
 )
 def test_nothing_to_compare(names: tuple[str, ...], treatment: Any, reason: str) -> None:
