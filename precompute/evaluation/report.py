@@ -1,5 +1,6 @@
 """The report of an experiment: every treatment against control, on every metric."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -60,7 +61,8 @@ class Report:
     experiment: str
     control: str
     listeners: Mapping[str, int]
-    """Treatment -> how many listeners; those with fewer than two are not compared."""
+    """Treatment -> how many listeners, also of those that were declared and never seen.
+    Treatments with fewer than two are not compared."""
     lines: tuple[Line, ...]
     mismatch_p: float
     """Of the split having come from the declared shares."""
@@ -113,12 +115,13 @@ def build(
     the first treatment. `shares` are the declared ones, equal by default. Where at least
     half of the listeners have a pre-period there are lines with CUPED too.
 
-    Raises `ReportError` when there is no second treatment with two listeners, or no such
-    control.
+    Raises `ReportError` when there is no second treatment with two listeners, no such
+    control, or a share that is missing or not positive.
     """
-    counts = np.bincount(metrics.treatment, minlength=len(metrics.treatments))
-    listeners = dict(zip(metrics.treatments, counts.tolist(), strict=True))
-    control = _control(experiment, listeners, control)
+    if not metrics.treatments:
+        raise ReportError(f"no event belongs to an experiment {experiment!r}")
+    listeners = _listeners(metrics, shares)
+    control = _control(listeners, control)
     small = _small(listeners)
     if control in small or len(listeners) - len(small) < 2:
         what = f"fewer than two listeners in {', '.join(small)}" if small else "one treatment"
@@ -141,9 +144,13 @@ def _small(listeners: Mapping[str, int]) -> list[str]:
     return [name for name, count in listeners.items() if count < 2]
 
 
-def _control(experiment: str, listeners: Mapping[str, int], wanted: str | None) -> str:
-    if not listeners:
-        raise ReportError(f"no event belongs to an experiment {experiment!r}")
+def _listeners(metrics: ListenerMetrics, shares: Mapping[str, float] | None) -> dict[str, int]:
+    counts = np.bincount(metrics.treatment, minlength=len(metrics.treatments))
+    seen = dict(zip(metrics.treatments, counts.tolist(), strict=True))
+    return seen | {name: 0 for name in shares or {} if name not in seen}
+
+
+def _control(listeners: Mapping[str, int], wanted: str | None) -> str:
     if wanted is not None and wanted not in listeners:
         raise ReportError(f"there is no treatment {wanted!r}; there are {', '.join(listeners)}")
     usual = [name for name in ("C", "control", "contextual") if name in listeners]
@@ -152,8 +159,10 @@ def _control(experiment: str, listeners: Mapping[str, int], wanted: str | None) 
 
 def _mismatch(listeners: Mapping[str, int], shares: Mapping[str, float] | None) -> float:
     declared = shares or dict.fromkeys(listeners, 1.0)
-    if declared.keys() != listeners.keys() or min(declared.values()) <= 0:
-        raise ReportError(f"shares are needed for exactly these: {', '.join(listeners)}")
+    if missing := [name for name in listeners if name not in declared]:
+        raise ReportError(f"a share is needed for each treatment; missing: {', '.join(missing)}")
+    if not all(math.isfinite(share) and share > 0 for share in declared.values()):
+        raise ReportError("a share is not a positive number")
     return sample_ratio(list(listeners.values()), [declared[name] for name in listeners])
 
 

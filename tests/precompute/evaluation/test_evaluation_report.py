@@ -78,6 +78,30 @@ def test_a_split_that_is_off_is_shouted_about() -> None:
     assert told.notes == ()
 
 
+def test_a_declared_treatment_that_nobody_had_is_a_split_that_is_off() -> None:
+    declared = {"A": 1.0, "B": 1.0, "Z": 1.0}
+    report = build(metrics(("A", "B"), (0.0, 0.0)), "x", shares=declared)
+    assert report.listeners == {"A": 1500, "B": 1500, "Z": 0}
+    assert report.mismatched
+    assert report.notes[1:] == ("Left out, with fewer than two listeners: Z.",)
+    assert "A 1,500, B 1,500, Z 0" in render.markdown(report)
+
+
+@pytest.mark.parametrize(
+    ("shares", "reason"),
+    [
+        ({"A": 1.0}, "missing: B"),
+        ({"A": 1.0, "B": 0.0}, "not a positive number"),
+        ({"A": 1.0, "B": -1.0}, "not a positive number"),
+        ({"A": 1.0, "B": float("nan")}, "not a positive number"),
+        ({"A": 1.0, "B": float("inf")}, "not a positive number"),
+    ],
+)
+def test_shares_that_make_no_sense_are_told(shares: dict[str, float], reason: str) -> None:
+    with pytest.raises(ReportError, match=reason):
+        build(metrics(("A", "B"), (0.0, 0.0)), "x", shares=shares)
+
+
 def test_many_treatments_come_with_a_note() -> None:
     report = build(metrics(("A", "B", "D"), (0.0, 0.0, 0.0), contaminated=3), "x")
     assert any("Holm" in note for note in report.notes)
