@@ -35,7 +35,7 @@ def _draw(panel: Axes, metric: str, lines: list[Line]) -> None:
         effect, colour = line.effect, _COLOURS[line.verdict]
         panel.plot([effect.low, effect.high], [row, row], color=colour, linewidth=2)
         panel.plot([effect.percent], [row], "o", color=colour)
-    if max(abs(line.effect.percent) for line in lines) > _FAR:
+    if any(abs(line.effect.percent) > _FAR for line in lines):
         panel.set_xscale("symlog", linthresh=100.0)  # linear up to 100%
     panel.set_yticks(range(len(lines)), [line.treatment for line in lines], parse_math=False)
     panel.set_ylim(len(lines) - 0.5, -0.5)

@@ -50,7 +50,7 @@ class Line:
         """What a person wants to know first."""
         if not self.effect.significant:
             return "not significant"
-        up = self.effect.percent > 0
+        up = self.effect.difference[0] > 0
         return "better" if up != (self.metric in LOWER_IS_BETTER) else "worse"
 
 

@@ -25,17 +25,20 @@ class Effect:
     control: float
     treatment: float
     percent: float
-    """Effect in percent of control."""
+    """Effect in percent of control; this and its interval are NaN where control is 0."""
     low: float
     high: float
     """The ends of its interval, in percent of control."""
     p_value: float
     """Of no effect; NaN for a median, which has only the interval."""
+    difference: tuple[float, float]
+    """The ends of the interval of treatment less control, which there is of a control of 0 too."""
 
     @property
     def significant(self) -> bool:
         """Whether the interval leaves out zero."""
-        return self.low > 0.0 or self.high < 0.0
+        low, high = self.difference
+        return low > 0.0 or high < 0.0
 
 
 def mean_effect(control: Array, treatment: Array, level: float = 0.95) -> Effect:
@@ -75,10 +78,11 @@ def _constant(values: Array) -> bool:
 
 
 def _effect(base: float, treated: float, interval: Sequence[float] | Array, p: float) -> Effect:
+    ends = float(interval[0]), float(interval[1])
     percent, low, high = (
-        100.0 * float(d) / base if base else float("nan") for d in (treated - base, *interval)
+        100.0 * d / base if base else float("nan") for d in (treated - base, *ends)
     )
-    return Effect(base, treated, percent, low, high, p)
+    return Effect(base, treated, percent, low, high, p, ends)
 
 
 def _resampled_medians(values: Array, resamples: int, rng: np.random.Generator) -> Array:

@@ -181,6 +181,14 @@ def test_colours_are_as_people_expect() -> None:
     assert "\x1b[90m" in colour["same"]
 
 
+def test_more_than_nothing_is_better_though_no_percentage_says_how_much(tmp_path: Path) -> None:
+    report = build(metrics(("C", "T"), (-1.0, 0.0)), "x")
+    expected = dict.fromkeys(METRICS, "better") | {"mean_request_latency": "worse"}
+    assert verdicts(report, "T") == verdicts(report, "T", "median") == expected
+    assert "nan" not in render.markdown(report)
+    plot.save(report, tmp_path / "report.png")
+
+
 def test_a_name_is_shown_as_it_is(tmp_path: Path) -> None:
     name = r"[red]$\no$[/nope]"
     report = build(metrics((name, "B"), (0.0, 0.3)), name)

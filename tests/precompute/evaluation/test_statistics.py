@@ -63,9 +63,9 @@ def test_a_shift_is_seen_on_the_right_side() -> None:
 
 
 def test_significance_is_that_zero_is_outside() -> None:
-    assert Effect(1, 2, 5, 1, 9, 0.01).significant
-    assert Effect(1, 2, -5, -9, -1, 0.01).significant
-    assert not Effect(1, 2, 5, -1, 9, 0.2).significant
+    assert Effect(1, 2, 5, 1, 9, 0.01, (0.01, 0.09)).significant
+    assert Effect(1, 2, -5, -9, -1, 0.01, (-0.09, -0.01)).significant
+    assert not Effect(1, 2, 5, -1, 9, 0.2, (-0.01, 0.09)).significant
 
 
 @pytest.mark.parametrize("size", [7, 8, 501])
