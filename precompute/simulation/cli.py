@@ -12,6 +12,7 @@ import numpy.typing as npt
 import typer
 import uvloop
 
+from precompute.errors import SimulationError
 from precompute.simulation.batch import BatchPolicy, simulate
 from precompute.simulation.client import HttpClient
 from precompute.simulation.console import (
@@ -87,26 +88,27 @@ def listen(
 ) -> None:
     """Write the log of a policy that runs in process: a cold log, or the oracle's."""
     made = load_world(world_directory)
-    rows = _rows(made, listeners)[skip:]
-    with progress_bar("sessions", len(rows) * sessions) as progress:
-        plays = simulate(
+    with plainly():
+        rows = _rows(made, listeners, skip)
+        with progress_bar("sessions", len(rows) * sessions) as progress:
+            plays = simulate(
+                made,
+                _policy(policy, made, seed, max_steps),
+                seed=seed,
+                listeners=rows,
+                sessions=sessions,
+                max_steps=max_steps,
+                progress=progress,
+            )
+        propensity = 1.0 / len(made.catalogue) if policy is Policy.RANDOM else None
+        events = write_log(
+            output,
             made,
-            _policy(policy, made, seed, max_steps),
-            seed=seed,
-            listeners=rows,
-            sessions=sessions,
-            max_steps=max_steps,
-            progress=progress,
+            plays,
+            policy=policy,
+            propensity=propensity,
+            experiments={experiment: policy} if experiment else None,
         )
-    propensity = 1.0 / len(made.catalogue) if policy is Policy.RANDOM else None
-    events = write_log(
-        output,
-        made,
-        plays,
-        policy=policy,
-        propensity=propensity,
-        experiments={experiment: policy} if experiment else None,
-    )
     mean = plays.session_times.mean()
     typer.echo(f"{output}: {events:,} events; mean time of a session {mean:.3f}")
 
@@ -128,7 +130,8 @@ def send(
 ) -> None:
     """Send the listeners of a world to a service and say how long they stayed."""
     made = load_world(world_directory)
-    rows = _rows(made, listeners)[skip:]
+    with plainly():
+        rows = _rows(made, listeners, skip)
 
     async def run(file: BinaryIO | None, progress: Callable[[int], None]) -> Driven:
         async with HttpClient(url, connections=connections, timeout=timeout) as client:
@@ -144,7 +147,7 @@ def send(
                 progress=progress,
             )
 
-    with contextlib.ExitStack() as stack:
+    with plainly(), contextlib.ExitStack() as stack:
         file = stack.enter_context(log.open("wb")) if log else None
         progress = stack.enter_context(progress_bar("sessions", len(rows) * sessions))
         driven = _await(run(file, progress))
@@ -164,15 +167,19 @@ def demo_log(
     seed: Seed = 0,
 ) -> None:
     """Make a small log and its catalogue, from which sensible neighbours can be trained."""
-    made = write_demo(
-        output, tracks=tracks, listeners=listeners, sessions=sessions, family=family, seed=seed
-    )
+    with plainly():
+        made = write_demo(
+            output, tracks=tracks, listeners=listeners, sessions=sessions, family=family, seed=seed
+        )
     typer.echo(f"{made.log}: {made.events:,} events of {made.listeners:,} listeners")
     typer.echo(f"{made.catalogue}: {made.tracks:,} tracks")
 
 
-def _rows(made: World, limit: int | None) -> npt.NDArray[np.int64]:
-    return np.arange(min(limit or len(made.listeners), len(made.listeners)))
+def _rows(made: World, limit: int | None, skip: int) -> npt.NDArray[np.int64]:
+    rows = np.arange(min(limit or len(made.listeners), len(made.listeners)))[skip:]
+    if not len(rows):
+        raise SimulationError(f"no listener is left when {skip:,} are left out")
+    return rows
 
 
 def _policy(policy: Policy, made: World, seed: int, max_steps: int) -> BatchPolicy:

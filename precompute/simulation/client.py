@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httptools
 
@@ -59,12 +59,9 @@ class HttpClient:
         timeout: float = 30.0,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise RequestError(f"not an http address: {url}")
-        self._host = parts.hostname
+        parts, self._host, port = _address(url)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._port = parts.port or (443 if self._tls else 80)
+        self._port = port or (443 if self._tls else 80)
         self._base = parts.path.rstrip("/")
         more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self._head = f"Host: {parts.netloc}\r\nContent-Type: application/json\r\n{more}"
@@ -115,6 +112,18 @@ class HttpClient:
         loop = asyncio.get_running_loop()
         _, fresh = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
         return fresh
+
+
+def _address(url: str) -> tuple[SplitResult, str, int | None]:
+    """Return the parts of an address, its host, and its port if it names one."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise RequestError(f"not an http address: {url}: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise RequestError(f"not an http address: {url}")
+    return parts, parts.hostname, port
 
 
 class _Connection(asyncio.Protocol):

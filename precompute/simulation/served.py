@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from precompute.errors import SimulationError
 from recsvc.policy import Plan, settle
 from recsvc.recommenders.catalogue import plan_among
 from recsvc.recommenders.registry import Policy
@@ -27,9 +28,15 @@ class Served:
     """A batch policy that answers as the service would from a table.
 
     `tracks` `[n]` are the world's track ids; every one must be in the table's catalogue.
+    Raises `SimulationError` when the table has a track that the world lacks.
     """
 
     def __init__(self, source: Source, policy: Policy, tracks: Array, seed: int) -> None:
+        strange = np.setdiff1d(source.table.tracks, tracks)
+        if len(strange):
+            raise SimulationError(
+                f"{len(strange):,} tracks of the table are not in the world, as {strange[0]}"
+            )
         self.source = source
         self.policy = policy
         self.tracks = tracks

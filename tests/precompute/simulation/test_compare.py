@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from precompute.errors import SimulationError
 from precompute.simulation.batch import simulate
 from precompute.simulation.compare import compare, policy_names
 from precompute.simulation.generate import generate
@@ -33,6 +34,12 @@ def test_the_catalogue_can_be_heard_to_its_end() -> None:
     policy.start(np.array([0]), np.array([0]))
     served = [int(policy.next(np.array([0]), np.array([0]), np.array([1.0]))[0]) for _ in range(99)]
     assert sorted(served) == list(range(1, 100))
+
+
+def test_a_table_of_other_tracks_is_refused() -> None:
+    source = Source(small_table(310, users=()), "v1")
+    with pytest.raises(SimulationError, match=r"10 tracks of the table .* as 300"):
+        compare(WORLD, source, ["ensemble"], listeners=60, max_steps=40, seed=7)
 
 
 def test_random_is_as_the_other_random_policy() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import orjson
+import pytest
 from typer.testing import CliRunner
 
 from precompute.simulation.cli import app
@@ -42,6 +43,44 @@ def test_a_world_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     told = run("listen", "--world", tmp_path / "no", "--output", tmp_path / "x", expected=1)
     assert told.startswith("error: ")
     assert "tracks.json" in told
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    world = tmp_path_factory.mktemp("small")
+    run("world", "--output", world, "--tracks", 200, "--listeners", 5)
+    return world
+
+
+def test_an_output_that_cannot_be_written_is_one_line(small: Path) -> None:
+    file = small / "tracks.json"
+    for command in (
+        ["listen", "--world", small, "--output", small],
+        ["listen", "--world", small, "--output", file / "log.jsonl"],
+        ["simulate", "--world", small, "--log", small],
+        ["demo-log", "--output", file, "--tracks", 200, "--listeners", 5],
+    ):
+        assert run(*command, expected=1).splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://h:99999", "http://h:abc", "http://[::1", ""])
+def test_what_is_no_address_is_one_line(small: Path, url: str) -> None:
+    told = run("simulate", "--world", small, "--url", url, expected=1)
+    assert told.splitlines()[-1].startswith(f"error: not an http address: {url}")
+
+
+@pytest.mark.parametrize("command", ["listen", "simulate"])
+def test_listeners_of_whom_none_is_left_are_refused(small: Path, command: str) -> None:
+    output = ["--output", small / "log.jsonl"] if command == "listen" else []
+    told = run(command, "--world", small, "--skip", 5, *output, expected=1)
+    assert told == "error: no listener is left when 5 are left out\n"
+    assert not (small / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize("command", ["world", "listen", "demo-log"])
+def test_a_negative_seed_is_a_usage_error(small: Path, command: str) -> None:
+    world = ["--world", small] if command == "listen" else []
+    run(command, *world, "--output", small / "new", "--seed", -1, expected=2)
 
 
 def test_demo_log(tmp_path: Path) -> None:
