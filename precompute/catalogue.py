@@ -9,7 +9,7 @@ import numpy.typing as npt
 import orjson
 
 from precompute.errors import CatalogueError
-from precompute.lines import numbered
+from precompute.lines import PARQUET, numbered
 from precompute.log import Log
 from recsvc.table import MAX_ID, Text
 
@@ -50,8 +50,10 @@ def read(path: Path) -> Catalogue:
     `artist` is a name or a number; a track without one, or with a negative number, has an
     artist of its own. When a track is listed twice the last line counts. Raises
     `CatalogueError` with the line number at the first line that is not a track, and when
-    there is no track at all.
+    there is no track at all. The file may be compressed, see `lines.blocks`.
     """
+    if path.suffix in PARQUET:
+        raise CatalogueError(f"{path} is Parquet; a catalogue is JSON lines")
     entries: dict[int, tuple[str | int, str]] = {}
     lines = 0
     try:

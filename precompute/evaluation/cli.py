@@ -21,7 +21,7 @@ app = typer.Typer(help="Experiments.", no_args_is_help=True)
 def report(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="EVENTS...", help="JSON lines, or directories of such files."),
+        typer.Argument(metavar="EVENTS...", help="JSON lines (.gz, .zst too), or directories."),
     ],
     *,
     experiment: Annotated[str, typer.Option(help="Its name in the events.")],

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import orjson
 
 from precompute.errors import LogError
-from precompute.lines import numbered
+from precompute.lines import PARQUET, numbered
 from precompute.log import files
 from precompute.log_blocks import MAX_ID, MAX_TIMESTAMP
 
@@ -60,8 +60,8 @@ def read(
 ) -> Events:
     """Read JSON lines, and say for each event which treatment of `experiment` it had.
 
-    Paths are files, or directories of them. Events of a listener who asked to be forgotten
-    later are left out. Raises `LogError`, with file and line, for a
+    Paths are files, compressed or not, or directories of them. Events of a listener who
+    asked to be forgotten later are left out. Raises `LogError`, with file and line, for a
     line that is no event, and when there is none at all.
     """
     rows: list[tuple[Any, ...]] = []
@@ -79,6 +79,8 @@ def read(
 
 
 def _lines(path: Path, on_bytes: Callable[[int], None]) -> Iterator[tuple[int, bytes]]:
+    if path.suffix in PARQUET:
+        raise LogError(f"{path} is Parquet; a report reads JSON lines")
     try:
         yield from numbered(path, on_bytes)
     except (OSError, ValueError) as error:

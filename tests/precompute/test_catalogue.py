@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,20 @@ def test_an_empty_or_absent_file_is_an_error(tmp_path: Path) -> None:
         catalogue.read(write(tmp_path / "empty", "\n"))
     with pytest.raises(CatalogueError, match="cannot be read"):
         catalogue.read(tmp_path / "absent")
+
+
+def test_a_parquet_or_cut_off_catalogue_is_told_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "tracks.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CatalogueError, match="is Parquet; a catalogue is JSON lines"):
+        catalogue.read(tmp_path / "tracks.parquet")
+    (tmp_path / "tracks.json.gz").write_bytes(gzip.compress(b'{"track":5}')[:-4])
+    with pytest.raises(CatalogueError, match=r"tracks\.json\.gz cannot be read"):
+        catalogue.read(tmp_path / "tracks.json.gz")
+
+
+def test_a_catalogue_may_be_compressed(tmp_path: Path) -> None:
+    (tmp_path / "tracks.json.gz").write_bytes(gzip.compress(b'{"track":5}\n'))
+    assert catalogue.read(tmp_path / "tracks.json.gz").tracks.tolist() == [5]
 
 
 def test_a_catalogue_from_a_log_lists_what_was_heard_or_answered() -> None:

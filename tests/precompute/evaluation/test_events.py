@@ -1,5 +1,6 @@
 """Reading events: sessions, treatments, and lines that are none."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,17 @@ def test_a_field_out_of_its_range_is_named(tmp_path: Path, name: str, value: Any
 def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
     (tmp_path / "e.jsonl").write_bytes(b"\xef\xbb\xbf" + orjson.dumps(event(1, 1)))
     assert read(tmp_path / "e.jsonl").user.tolist() == [1]
+
+
+def test_compressed_lines_are_read_and_what_has_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "e.jsonl.gz").write_bytes(gzip.compress(orjson.dumps(event(1, 1))))
+    assert read(tmp_path).user.tolist() == [1]
+    (tmp_path / "bad.jsonl.gz").write_bytes(b"not gzip")
+    with pytest.raises(LogError, match=r"bad\.jsonl\.gz cannot be read"):
+        read(tmp_path)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(LogError, match=r"a\.parquet is Parquet; a report reads JSON lines"):
+        read(tmp_path)
 
 
 def test_nothing_is_told(tmp_path: Path) -> None:
