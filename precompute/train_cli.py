@@ -65,7 +65,9 @@ def train(
             "long: fewer passes."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same input, same seed, same table.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**64 - 1, help="Same input, same seed, same table.")
+    ] = 0,
     dimensions: Annotated[
         int, typer.Option(min=1, help="Length of a contextual embedding.", rich_help_panel=_MODEL)
     ] = 32,
@@ -140,6 +142,7 @@ def train(
         int,
         typer.Option(
             min=1,
+            max=1024,  # torch does not survive some thousands
             help="Threads to train with. More than the cores that are free makes it slower.",
             rich_help_panel=_RUN,
         ),

@@ -13,6 +13,7 @@ import typer
 import uvloop
 
 from precompute.errors import SimulationError
+from precompute.lines import PARQUET
 from precompute.simulation.batch import BatchPolicy, simulate
 from precompute.simulation.client import HttpClient
 from precompute.simulation.console import (
@@ -87,6 +88,8 @@ def listen(
     seed: Seed = 0,
 ) -> None:
     """Write the log of a policy that runs in process: a cold log, or the oracle's."""
+    if experiment and output.suffix in PARQUET:
+        raise typer.BadParameter("an experiment is written into JSON lines only, not into Parquet")
     made = load_world(world_directory)
     with plainly():
         rows = _rows(made, listeners, skip)

@@ -35,7 +35,9 @@ class Family(StrEnum):
     SMOOTH = "smooth"
 
 
-Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same result.")
+]
 WorldDirectory = Annotated[Path, typer.Option("--world", help="Directory of a world.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only so many listeners, the first.")]
 SessionCount = Annotated[int, typer.Option(min=1, help="Sessions of each listener.")]

@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet
 
+from precompute.lines import PARQUET
 from precompute.simulation.batch import Plays
 from precompute.simulation.listener import uniform
 from precompute.simulation.world import World
@@ -75,7 +76,7 @@ def write_log(
     """
     data = columns(world, plays)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".parquet":
+    if path.suffix in PARQUET:
         _write_parquet(path, data, plays, policy, propensity)
     else:
         with path.open("wb") as file:

@@ -89,9 +89,18 @@ def test_an_output_that_cannot_be_written_is_told_before_the_training(files: Pat
     assert "read log" not in result.stderr
 
 
-def test_a_wrong_option_is_a_usage_error() -> None:
-    result = run.invoke(app, ["train", "--log", "x", "--output", "y", "--temperature", "0"])
+@pytest.mark.parametrize(
+    "option", [("--temperature", "0"), ("--seed", str(2**64)), ("--threads", "1000000")]
+)
+def test_a_wrong_option_is_a_usage_error(option: tuple[str, str]) -> None:
+    result = run.invoke(app, ["train", "--log", "x", "--output", "y", *option])
     assert result.exit_code == 2
+
+
+def test_the_largest_seed_trains(files: Path, tmp_path: Path) -> None:
+    arguments = ["train", "--log", str(files / "log.jsonl"), "--output", str(tmp_path)]
+    result = run.invoke(app, [*arguments, "--epochs", "1", "--seed", str(2**64 - 1)])
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["show"]])

@@ -6,6 +6,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
+from precompute import log
 from precompute.simulation.cli import app
 from precompute.simulation.world import World
 
@@ -23,9 +24,9 @@ def test_world_then_cold_log(tmp_path: Path) -> None:
     made = run("world", "--output", world, "--tracks", 300, "--listeners", 50, "--family", "smooth")
     assert "300 tracks" in made
     assert len(World.load(world).listeners) == 50
-    log = tmp_path / "log.jsonl"
-    told = run("listen", "--world", world, "--output", log, "--sessions", 2, "--listeners", 20)
-    events = [orjson.loads(line) for line in log.read_bytes().splitlines()]
+    cold = tmp_path / "log.jsonl"
+    told = run("listen", "--world", world, "--output", cold, "--sessions", 2, "--listeners", 20)
+    events = [orjson.loads(line) for line in cold.read_bytes().splitlines()]
     assert f"{len(events):,} events" in told
     assert len({event["session"] for event in events}) == 40
     assert {event["propensity"] for event in events if event["message"] == "next"} == {1 / 300}
@@ -67,6 +68,15 @@ def test_an_output_that_cannot_be_written_is_one_line(small: Path) -> None:
 def test_what_is_no_address_is_one_line(small: Path, url: str) -> None:
     told = run("simulate", "--world", small, "--url", url, expected=1)
     assert told.splitlines()[-1].startswith(f"error: not an http address: {url}")
+
+
+@pytest.mark.parametrize("name", ["log.parquet", "log.pq"])
+def test_an_experiment_is_not_dropped_in_silence(small: Path, name: str) -> None:
+    arguments = ["listen", "--world", small, "--output", small / name]
+    assert "Parquet" in run(*arguments, "--experiment", "X", expected=2)
+    assert not (small / name).exists()
+    run(*arguments)
+    assert len(log.read(small / name)) > 5
 
 
 @pytest.mark.parametrize("command", ["listen", "simulate"])
