@@ -1,5 +1,6 @@
 """Runs the application under uvicorn, in this process or in several."""
 
+import logging
 import resource
 import signal
 import socket
@@ -12,12 +13,17 @@ from pathlib import Path
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
 
 from recsvc.api.pooling import sharing
 from recsvc.errors import RecsvcError
 from recsvc.listening import authority, bound, doors, for_several
 
 __all__ = ["run"]
+
+_PAUSE_SECONDS = 3.0  # between two tries to start a worker that cannot start
+
+_log = logging.getLogger(__name__)
 
 
 def run(host: str, port: int, workers: int, say: Callable[[str], None], figures: Path) -> None:
@@ -67,12 +73,17 @@ class _Workers(Multiprocess):
     supervisor hears it too and ends them with SIGTERM, as it does in every other case.
     """
 
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._served = self._failed = False
+        self._tried = 0.0  # when a worker was replaced
+
     def run_all(self) -> bool:
-        """Serve until told to stop; tell whether it was because a worker failed to start."""
+        """Serve until told to stop; tell whether it was because no worker could start."""
         # It is started with the first worker, and unblocks what is blocked then.
         resource_tracker.ensure_running()
         self.run()
-        return any(p.exitcode == uvicorn.config.STARTUP_FAILURE for p in self.processes)
+        return self._failed
 
     def init_processes(self) -> None:
         """Start all workers."""
@@ -80,14 +91,45 @@ class _Workers(Multiprocess):
             super().init_processes()
 
     def keep_subprocess_alive(self) -> None:
-        """Replace the workers that have died."""
+        """Replace the workers that have died; one that could not start, after a pause.
+
+        uvicorn itself would end the service then. But a file that a worker reads at its start
+        may be damaged for a while, and the others have long read it and serve.
+        """
         with self._starting():
-            super().keep_subprocess_alive()
+            for place, worker in enumerate(self.processes):
+                if not self._lives(worker):
+                    self._replace(place, worker)
+                if self.should_exit.is_set():
+                    return
 
     def handle_signals(self) -> None:
         """Do what signals ask for; some of them start workers."""
         with self._starting():
             super().handle_signals()
+
+    def _lives(self, worker: Process) -> bool:
+        if worker.is_alive(timeout=self.config.timeout_worker_healthcheck):
+            self._served = self._served or worker.is_ready()
+            return True
+        if worker.exitcode is None:  # it hangs
+            worker.kill()
+            worker.join()
+        return False
+
+    def _replace(self, place: int, worker: Process) -> None:
+        if (worker.exitcode or 0) > 0:  # by itself, and not by a signal
+            if not self._served:
+                _log.error("worker %s could not start, and no other has: the end", worker.pid)
+                self._failed = True
+                self.should_exit.set()
+                return
+            if time.monotonic() - self._tried < _PAUSE_SECONDS:
+                return
+        _log.warning("worker %s has ended (%s); it is replaced", worker.pid, worker.exitcode)
+        self._tried = time.monotonic()
+        self.processes[place] = Process(self.config, self.sockets)
+        self.processes[place].start()
 
     @contextmanager
     def _starting(self) -> Iterator[None]:
