@@ -34,7 +34,7 @@ def run(host: str, port: int, workers: int, say: Callable[[str], None], figures:
     uvicorn raises the signal that stopped it again, so this may end in `KeyboardInterrupt`.
     """
     config = uvicorn.Config(
-        "recsvc.app:create_app",
+        "recsvc.app:create_app" if workers == 1 else "recsvc.worker:make",
         factory=True,
         host=host,
         port=port,

@@ -152,6 +152,20 @@ def test_killed_outright_it_loses_no_session(directory: Path) -> None:
     assert store not in dict(processes())
 
 
+def test_workers_end_with_their_supervisor_even_if_it_is_killed(directory: Path) -> None:
+    with terminal(directory, "--workers", "2") as opened:
+        first = opened.next()
+        store = server(directory)
+        opened.process.kill()
+        opened.process.wait(20)
+        until(lambda: not opened.group(), 10)
+        assert store not in dict(processes())
+        assert "Traceback" not in opened.output.read_text()
+    with terminal(directory, "--workers", "2") as opened:
+        second = opened.next()
+        assert (second["session"], second["position"]) == (first["session"], 1)
+
+
 def test_a_port_in_use_is_an_error_and_leaves_none(directory: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
