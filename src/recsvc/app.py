@@ -39,9 +39,12 @@ __all__ = ["create_app", "load_keys", "load_policies"]
 _BULK_SECONDS = 30.0  # for a reply that carries pieces of a table
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """Make the application; nothing is opened before its lifespan begins."""
-    if settings is None:  # in a worker process, where nothing is set up yet
+def create_app(settings: Settings | None = None, keyring: Keyring | None = None) -> FastAPI:
+    """Make the application; nothing is opened before its lifespan begins.
+
+    Without a `keyring` it has the one of the settings.
+    """
+    if settings is None:  # in a process where nothing is set up yet
         settings = Settings()
         logs.configure(settings.log_level)
     metrics = Metrics()
@@ -69,7 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    _include(app, settings)
+    _include(app, settings, load_keys(settings) if keyring is None else keyring)
     if settings.docs_open:
         add_documentation(app)
     add_handlers(app)
@@ -78,9 +81,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _include(app: FastAPI, settings: Settings) -> None:
+def _include(app: FastAPI, settings: Settings, keyring: Keyring) -> None:
     """Add the routes, behind the keys that guard them."""
-    app.state.keyring = keyring = load_keys(settings)
+    app.state.keyring = keyring
     described = [DOCUMENTED] if keyring.closed else []
     figures = [needs(Role.READ if keyring.closed else Role.ADMIN), DOCUMENTED]
     app.include_router(listeners.router, tags=["listeners"], dependencies=described)
@@ -143,11 +146,16 @@ async def _start(
     return Context(settings, service, together, watch, published, metrics, keyring)
 
 
-def load_keys(settings: Settings) -> Keyring:
-    """Read the API keys; raises `AccessError`."""
+def load_keys(settings: Settings, before: str | None = None) -> Keyring:
+    """Read the API keys; raises `AccessError`.
+
+    `before` is entries of a file of them, for when it cannot be read.
+    """
     listed, admin = settings.api_keys, settings.admin_key
     return Keyring(
-        listed.get_secret_value() if listed else "", admin.get_secret_value() if admin else None
+        listed.get_secret_value() if listed else "",
+        admin.get_secret_value() if admin else None,
+        before=before,
     )
 
 

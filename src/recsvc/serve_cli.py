@@ -28,7 +28,7 @@ def serve(
     # uvicorn raises the interrupt again once it has stopped.
     with plainly(), suppress(KeyboardInterrupt):
         settings = read_settings()
-        load_keys(settings)
+        keyring = load_keys(settings)
         load_policies(settings)  # what is wrong with them is one line here, a traceback later
         host = host or settings.host
         port = listening.free_port(host, settings.port if port is None else port)
@@ -44,7 +44,9 @@ def serve(
         )
         with store:
             figures = settings.data_dir / "figures" / str(port)
-            server.run(host, port, workers or settings.workers, typer.echo, figures)
+            server.run(
+                host, port, workers or settings.workers, typer.echo, figures, keyring.current
+            )
 
 
 @app.command()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -26,15 +27,23 @@ _PAUSE_SECONDS = 3.0  # between two tries to start a worker that cannot start
 _log = logging.getLogger(__name__)
 
 
-def run(host: str, port: int, workers: int, say: Callable[[str], None], figures: Path) -> None:
+def run(
+    host: str,
+    port: int,
+    workers: int,
+    say: Callable[[str], None],
+    figures: Path,
+    keys: Callable[[], str],
+) -> None:
     """Serve until interrupted; `say` is told how to call the service once it answers.
 
-    Several workers share their figures in the directory `figures`.
+    Several workers share their figures in the directory `figures`. `keys` tells which keys are
+    let in: a worker that starts while the file of them is damaged gets to know so.
 
     uvicorn raises the signal that stopped it again, so this may end in `KeyboardInterrupt`.
     """
     config = uvicorn.Config(
-        "recsvc.app:create_app" if workers == 1 else "recsvc.worker:make",
+        "recsvc.app:create_app" if workers == 1 else _Application(keys),
         factory=True,
         host=host,
         port=port,
@@ -61,9 +70,29 @@ def run(host: str, port: int, workers: int, say: Callable[[str], None], figures:
             failed = not server.started
         else:
             stack.enter_context(sharing(figures))
-            failed = _Workers(config, stack.enter_context(for_several(host, port))).run_all()
+            sockets = stack.enter_context(for_several(host, port))
+            failed = _Workers(config, sockets, keys).run_all()
     if failed:
         raise RecsvcError("the service could not start; its log says why")
+
+
+class _Application:
+    """Makes the application in a worker, with the keys of the moment at which that was started.
+
+    All that it needs is imported there, where the worker can already say that it lives.
+    """
+
+    def __init__(self, keys: Callable[[], str]) -> None:
+        self._keys = keys
+
+    def __call__(self) -> object:
+        from recsvc import worker  # noqa: PLC0415
+
+        return worker.make(self._keys())
+
+    def __reduce__(self) -> tuple[type["_Application"], tuple[Callable[[], str]]]:
+        """Say how it is made in a worker, to which it goes pickled."""
+        return _Application, (partial(str, self._keys()),)
 
 
 class _Workers(Multiprocess):
@@ -73,8 +102,11 @@ class _Workers(Multiprocess):
     supervisor hears it too and ends them with SIGTERM, as it does in every other case.
     """
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, sockets: list[socket.socket], keys: Callable[[], str]
+    ) -> None:
         super().__init__(config, sockets)
+        self._keys = keys
         self._served = self._failed = False
         self._tried = 0.0  # when a worker was replaced
 
@@ -96,6 +128,7 @@ class _Workers(Multiprocess):
         uvicorn itself would end the service then. But a file that a worker reads at its start
         may be damaged for a while, and the others have long read it and serve.
         """
+        self._keys()  # they are looked at all the time, or it would keep what was taken away
         with self._starting():
             for place, worker in enumerate(self.processes):
                 if not self._lives(worker):

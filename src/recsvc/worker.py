@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
 from recsvc import logs
-from recsvc.app import create_app
+from recsvc.app import create_app, load_keys
 from recsvc.errors import RecsvcError
 from recsvc.settings import read_settings
 
@@ -20,17 +20,18 @@ __all__ = ["make"]
 _log = logging.getLogger(__name__)
 
 
-def make() -> FastAPI:
+def make(keys: str) -> FastAPI:
     """Make the application; the worker ends by itself when its supervisor is gone.
 
-    What is wrong with the settings ends it with a line in the log.
+    `keys` is the entries that are let in while the file of them cannot be read. What is wrong
+    with the settings ends the worker with a line in the log.
     """
     threading.Thread(target=_outlive_nobody, name="supervisor", daemon=True).start()
     logs.configure("error")  # until the settings say how much is wanted
     try:
         settings = read_settings()
         logs.configure(settings.log_level)
-        return create_app(settings)
+        return create_app(settings, load_keys(settings, keys))
     except RecsvcError as error:
         _log.error("this worker cannot start: %s", error)
         sys.exit(STARTUP_FAILURE)

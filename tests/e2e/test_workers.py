@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.processes import Served, recsvc, serve, workers_of, write_artifact
+from recsvc.api.auth import Role, make_key
+from tests.processes import Served, look, recsvc, serve, workers_of, write_artifact
 from tests.support import small_table
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks in /proc")
@@ -42,7 +43,6 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 
 def kill_a_worker(served: Served) -> int:
     """Kill one of two workers; return the other."""
-    until(lambda: len(workers_of(served.process.pid)) == 2)
     lost, other = workers_of(served.process.pid)
     os.kill(lost, signal.SIGKILL)
     until(lambda: lost not in workers_of(served.process.pid))
@@ -73,6 +73,8 @@ def test_a_worker_that_cannot_start_is_tried_again_until_it_can(directory: Path)
         log.open("wb") as stderr,
         serve(directory, "--workers=2", stderr=stderr, experiments=experiments) as served,
     ):
+        until(lambda: len(serving(directory, served)) == 2)
+        time.sleep(1)  # the supervisor sees it too
         experiments.write_text("broken[")
         other = kill_a_worker(served)
         began = time.monotonic()
@@ -93,3 +95,35 @@ def test_a_first_start_that_fails_ends_the_service(directory: Path) -> None:
     assert "error: the service could not start; its log says why" in failed.stderr
     assert "could not start, and no other has" in failed.stderr
     assert time.monotonic() - started < 20
+
+
+def test_a_worker_is_replaced_while_the_keys_are_damaged(directory: Path) -> None:
+    keys, log = directory / "keys", directory / "log"
+    taken_away, old = make_key(Role.PLAY, "old")
+    key, entry = make_key(Role.PLAY, "phone")
+    keys.write_text(f"{old} {entry}")
+
+    def lets_in(given: str) -> set[int]:
+        """What several connections get, some of them to each worker."""
+        return {
+            look(f"{served.url}/table", headers={"X-API-Key": given}).status_code for _ in range(12)
+        }
+
+    with (
+        log.open("wb") as stderr,
+        serve(directory, "--workers=2", stderr=stderr, api_keys=keys) as served,
+    ):
+        until(lambda: len(serving(directory, served)) == 2)
+        keys.write_text(entry)
+        until(lambda: lets_in(taken_away) == {401})
+        time.sleep(2)  # the supervisor looks too
+        keys.write_bytes(b"damaged \xff")
+        other = kill_a_worker(served)
+        until(lambda: {other} < set(serving(directory, served)))
+        assert (lets_in(key), lets_in(taken_away)) == ({200}, {401})
+        new, entry = make_key(Role.PLAY, "new")
+        keys.write_text(entry)
+        until(lambda: lets_in(new) == {200})
+        assert lets_in(key) == {401}
+        assert served.stop() == 0
+    assert any("the keys are those from before" in line for line in lines(log))

@@ -135,3 +135,19 @@ def test_no_setting_that_is_secret_is_printed() -> None:
     secrets = {"admin_key": "secret-1", "api_keys": "secret-2", "redis_url": "redis://u:secret-3@h"}
     settings = Settings.model_validate(secrets)
     assert "secret-" not in repr(settings) + str(settings) + repr(settings.model_dump())
+
+
+def test_a_file_that_is_damaged_at_the_start_lets_in_who_was_let_in_before(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(PLAY_ENTRY)
+    before = Keyring(str(file), "secret", look_every=0)
+    file.write_text(f"{PLAY_ENTRY}\n{READ_ENTRY}")
+    known = before.current()
+    file.write_text("damaged")
+    assert before.current() == known
+    with pytest.raises(AccessError):
+        Keyring(str(file))
+    keyring = Keyring(str(file), look_every=0, before=known)
+    assert [status(keyring, given(k), None) for k in (PLAY, READ, "secret")] == [200, 200, 401]
+    file.write_text(ADMIN_ENTRY)
+    assert [status(keyring, given(k), None) for k in (PLAY, READ, ADMIN)] == [401, 401, 200]

@@ -78,12 +78,18 @@ class Keyring:
     `listed` is entries as `parse` reads them, or the name of a file with them; such a file
     is read again when it changes, so keys come and go without a restart. With neither, the
     service is open; an `admin_key` by itself leaves it so, and guards what needs `ADMIN`.
-    `look_every` is the seconds between looks at it. Raises `AccessError`, which repeats
+    `look_every` is the seconds between looks at it. `before` is the entries that a file had
+    when it could last be read, for when it cannot be now. Raises `AccessError`, which repeats
     nothing of `listed`: it may be a key.
     """
 
     def __init__(
-        self, listed: str = "", admin_key: str | None = None, *, look_every: float = 1.0
+        self,
+        listed: str = "",
+        admin_key: str | None = None,
+        *,
+        look_every: float = 1.0,
+        before: str | None = None,
     ) -> None:
         self.closed = bool(listed.strip())
         self._file = Path(listed.strip()) if self.closed and ":" not in listed else None
@@ -92,7 +98,13 @@ class Keyring:
         self._own: tuple[Entry, ...] = ()
         if admin_key is not None:
             self._own = (Entry(Role.ADMIN, "RECSVC_ADMIN_KEY", _digest(admin_key.encode())),)
-        self.entries = self._own + (_read(self._file) if self._file else parse(listed))
+        self.entries = self._own + (_first(self._file, before) if self._file else parse(listed))
+
+    def current(self) -> str:
+        """Return the entries that are let in now, as `parse` reads them, but for `admin_key`."""
+        self._refresh()
+        own = len(self._own)
+        return "\n".join(f"{e.role}:{e.name}:{e.digest.hex()}" for e in self.entries[own:])
 
     def check(self, headers: Headers, role: Role | None) -> None:
         """Return if the headers hold a key for `role` (None: any key); else raise `ProblemError`.
@@ -169,6 +181,16 @@ def _read(path: Path) -> tuple[Entry, ...]:
         return parse(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise AccessError("RECSVC_API_KEYS is neither entries nor a file with them") from error
+
+
+def _first(file: Path, before: str | None) -> tuple[Entry, ...]:
+    try:
+        return _read(file)
+    except AccessError as error:
+        if before is None:
+            raise
+        _log.warning("the keys are those from before: %s", error)
+        return parse(before)
 
 
 def _stamp(path: Path | None) -> tuple[int, int, int] | None:
