@@ -10,6 +10,7 @@ from recsvc import listening, logs, server
 from recsvc.api.auth import Role, make_key
 from recsvc.app import load_keys, load_policies
 from recsvc.plainly import plainly
+from recsvc.redis.connection import check_url
 from recsvc.redis.embedded import embedded_server
 from recsvc.settings import read_settings
 
@@ -28,8 +29,11 @@ def serve(
     # uvicorn raises the interrupt again once it has stopped.
     with plainly(), suppress(KeyboardInterrupt):
         settings = read_settings()
+        # What is wrong with these is one line here, and a traceback later.
         keyring = load_keys(settings)
-        load_policies(settings)  # what is wrong with them is one line here, a traceback later
+        load_policies(settings)
+        if not settings.embedded:
+            check_url(settings.redis_url.get_secret_value())
         host = host or settings.host
         port = listening.free_port(host, settings.port if port is None else port)
         logs.configure(settings.log_level)

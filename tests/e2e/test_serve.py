@@ -253,6 +253,16 @@ def test_experiments_that_make_no_sense_stop_the_start_with_one_line(
     assert refused.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("url", ["redis://:pass#word@host:1x/0", "redis+sentinel://h:word/m", "x"])
+def test_a_url_that_cannot_be_read_stops_the_start_with_one_line(
+    directory: Path, url: str, workers: int
+) -> None:
+    refused = recsvc(directory, "serve", redis_url=url, workers=workers, port=0)
+    assert refused.returncode == 1
+    assert refused.stderr == "error: RECSVC_REDIS_URL cannot be read\n"
+
+
 def test_a_gate_refuses_unless_forced(directory: Path) -> None:
     publish(directory)
     write_artifact(directory / "smaller", small_table(40))

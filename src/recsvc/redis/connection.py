@@ -15,7 +15,19 @@ from recsvc.redis.caller import Caller, ThroughClient
 from recsvc.redis.commands import Client
 from recsvc.redis.multiplexed import Greeting, Multiplexed
 
-__all__ = ["connect", "connect_caller"]
+__all__ = ["check_url", "connect", "connect_caller"]
+
+
+def check_url(url: str) -> None:
+    """Raise `RecsvcError` for a URL that no client can be made for; nothing of it is repeated."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "redis+sentinel":
+            _through_sentinels(parts, 1, {}, AsyncExitStack())
+        else:
+            Address.parse(parts._replace(scheme=parts.scheme.removesuffix("+cluster")).geturl())
+    except (RecsvcError, ValueError, OSError):
+        raise RecsvcError("RECSVC_REDIS_URL cannot be read") from None
 
 
 @asynccontextmanager
