@@ -40,6 +40,7 @@ def serve(
         # It raises a SIGTERM again too, which by default would end us there, before the
         # embedded server is told.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _end_at_hangup()
         # Held here too, so that it outlives a worker that is being replaced.
         store = (
             embedded_server(settings.data_dir, fsync=settings.redis_fsync)
@@ -51,6 +52,16 @@ def serve(
             server.run(
                 host, port, workers or settings.workers, typer.echo, figures, keyring.current
             )
+
+
+def _end_at_hangup() -> None:
+    """Take a SIGHUP for a SIGTERM, unless it is ignored, as under `nohup`.
+
+    By default it would end us there and then, before the embedded server is told. Several
+    workers are replaced at one, once they are there.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 @app.command()

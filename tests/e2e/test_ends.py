@@ -129,14 +129,32 @@ def test_ctrl_c_reaches_all_and_leaves_none(directory: Path, workers: str) -> No
         assert "Traceback" not in opened.output.read_text()
 
 
-def test_a_supervisor_that_terminates_it_gets_a_clean_end(directory: Path) -> None:
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP])
+def test_a_supervisor_that_terminates_it_gets_a_clean_end(
+    directory: Path, asked: signal.Signals
+) -> None:
     with terminal(directory) as opened:
         store = server(directory)
-        opened.process.terminate()
-        opened.process.wait(20)
+        opened.process.send_signal(asked)
+        assert opened.process.wait(20) == 0
         assert opened.group() == set()
         assert store not in dict(processes())
         assert "Traceback" not in opened.output.read_text()
+
+
+def test_a_hangup_that_is_ignored_stays_so(directory: Path) -> None:
+    command = ["nohup", str(BIN / "recsvc"), "serve", "--port=0"]
+    variables = environment(directory, log_level="error")
+    with subprocess.Popen(command, env=variables, cwd=directory, stdout=subprocess.PIPE) as served:
+        try:
+            assert served.stdout is not None
+            url = served.stdout.readline().split()[3].rstrip(b";").decode()
+            served.send_signal(signal.SIGHUP)
+            time.sleep(1)
+            assert httpx.get(f"{url}/health/ready").status_code == 200
+        finally:
+            served.send_signal(signal.SIGINT)
+            assert served.wait(20) == 0
 
 
 def test_killed_outright_it_loses_no_session(directory: Path) -> None:
