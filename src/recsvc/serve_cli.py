@@ -12,7 +12,7 @@ from recsvc.app import load_keys, load_policies
 from recsvc.plainly import plainly
 from recsvc.redis.connection import check_url
 from recsvc.redis.embedded import embedded_server
-from recsvc.settings import read_settings
+from recsvc.settings import MOST_PORT, MOST_WORKERS, read_settings
 
 __all__ = ["app"]
 
@@ -22,8 +22,13 @@ app = typer.Typer(help="The API.", no_args_is_help=True)
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 is any free one.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes.", min=1)] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port to listen on; 0 is any free one.", min=0, max=MOST_PORT),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes.", min=1, max=MOST_WORKERS)
+    ] = None,
 ) -> None:
     """Serve the API until interrupted."""
     # uvicorn raises the interrupt again once it has stopped.

@@ -12,9 +12,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recsvc.errors import RecsvcError
 
-__all__ = ["EMBEDDED", "Settings", "read_settings"]
+__all__ = ["EMBEDDED", "MOST_PORT", "MOST_WORKERS", "Settings", "read_settings"]
 
 EMBEDDED = "embedded"
+MOST_PORT = 65_535
+MOST_WORKERS = 256
 
 
 class Settings(BaseSettings):
@@ -26,9 +28,9 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     """Address to listen on."""
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    port: Annotated[int, Field(ge=0, le=MOST_PORT)] = 8000
     """Port to listen on; 0 is any free one."""
-    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 1
     """Worker processes. They share the memory of the table."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe log line to write."""

@@ -263,6 +263,13 @@ def test_a_url_that_cannot_be_read_stops_the_start_with_one_line(
     assert refused.stderr == "error: RECSVC_REDIS_URL cannot be read\n"
 
 
+@pytest.mark.parametrize("option", ["--port=70000", "--port=-1", "--workers=0", "--workers=257"])
+def test_an_option_that_makes_no_sense_is_refused(directory: Path, option: str) -> None:
+    refused = recsvc(directory, "serve", option)
+    assert refused.returncode == 2
+    assert option.partition("=")[0] in refused.stderr
+
+
 def test_a_gate_refuses_unless_forced(directory: Path) -> None:
     publish(directory)
     write_artifact(directory / "smaller", small_table(40))
