@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     """Seconds of idleness that end a session."""
     idempotency_ttl: Annotated[int, Field(ge=1, le=86_400)] = 600
     """Seconds for which an Idempotency-Key is remembered, at least."""
-    events_max: Annotated[int, Field(ge=1)] = 1_000_000
+    events_max: Annotated[int, Field(ge=1, le=(1 << 63) - 1)] = 1_000_000
     """Events kept in a stream, about; the oldest go first."""
     body_max: Annotated[int, Field(ge=64, le=1 << 26)] = 262_144
     """Bytes of a request body that are accepted."""

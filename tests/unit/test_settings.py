@@ -58,7 +58,10 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in repr(settings)
 
 
-@pytest.mark.parametrize(("name", "value"), [("PORT", "-1"), ("WORKERS", "0"), ("DEADLINE", "x")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORT", "-1"), ("WORKERS", "0"), ("DEADLINE", "x"), ("EVENTS_MAX", str(1 << 63))],
+)
 def test_wrong_values_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"RECSVC_{name}", value)
     with pytest.raises(ValidationError):
