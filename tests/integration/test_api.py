@@ -283,3 +283,13 @@ def test_the_documentation_needs_nothing_from_another_host(api: httpx.Client) ->
     for address in addresses:
         assert "//" not in address
         assert api.get(f"/{address}").status_code == 200, address
+
+
+def test_documentation_is_counted_by_its_routes(api: httpx.Client) -> None:
+    for path in ("docs", "docs/files/swagger-ui.css", "openapi.json", "nowhere"):
+        api.get(f"/{path}")
+    counts = re.findall(r'seconds_count{route="(.*?)",status="(.*?)"}', api.get("/metrics").text)
+    served = {route for route, status in counts if status == "200"}
+    assert {"/docs", "/docs/files", "/openapi.json"} < served
+    assert "unknown" not in served
+    assert ("unknown", "404") in counts

@@ -173,8 +173,20 @@ class Measured:
 
         async def note(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "unknown")
-                self.metrics.responded(route, message["status"], started)
+                self.metrics.responded(_route(scope), message["status"], started)
             await send(message)
 
         await self.app(scope, receive, note)
+
+
+def _route(scope: Scope) -> str:
+    """Return the pattern that a path was found by; "unknown" when there was none.
+
+    Whatever it is, the paths that a caller may think of make no new figures.
+    """
+    if "route" in scope:
+        return str(scope["route"].path)
+    if "endpoint" not in scope:
+        return "unknown"
+    # Starlette, which serves these, tells no pattern.
+    return "/openapi.json" if scope["path"] == "/openapi.json" else "/docs/files"
