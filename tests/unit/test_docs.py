@@ -8,6 +8,7 @@ import pytest
 
 import precompute.cli
 import recsvc.cli
+from recsvc.api import limits
 from recsvc.late import load
 
 ROOT = Path(__file__).parents[2]
@@ -59,3 +60,12 @@ def test_settings_that_documents_name_exist() -> None:
     for page in PAGES:
         for setting in re.findall(r"\bRECSVC_[A-Z_]+", page.read_text()):
             assert f"\n{setting}=" in example, (page.name, setting)
+
+
+def test_when_requests_queue_is_as_it_is_written() -> None:
+    text = " ".join((ROOT / "docs/security.md").read_text().split())
+    assert f"as it does in {limits._TURN_SECONDS * 1000:g} ms" in text
+    assert "late for a tenth of a second on end" in text
+    assert limits._STANDING_SECONDS == 0.1
+    assert "nobody was turned away for half a second" in text
+    assert limits._CALM_SECONDS == 0.5
