@@ -106,8 +106,9 @@ def test_no_key_is_in_what_is_printed() -> None:
 
 
 def test_a_name_that_no_entry_can_have_is_refused() -> None:
-    with pytest.raises(AccessError):
-        make_key(Role.PLAY, "a b")
+    for name in ("a b", "", "a:b", "ä", "x" * 65, "x\n"):
+        with pytest.raises(AccessError, match="a name is 1 to 64 letters, digits"):
+            make_key(Role.PLAY, name)
     assert parse(PLAY_ENTRY)[0].name == "phone"
 
 

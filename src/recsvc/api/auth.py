@@ -28,7 +28,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 _log = logging.getLogger(__name__)
 
-_ENTRY = re.compile(r"(read|play|admin):([A-Za-z0-9_.-]{1,64}):([0-9a-fA-F]{64})")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ENTRY = re.compile(rf"(read|play|admin):({_NAME.pattern}):([0-9a-fA-F]{{64}})")
 
 
 class Role(StrEnum):
@@ -56,10 +57,10 @@ def make_key(role: Role, name: str) -> tuple[str, str]:
 
     Raises `AccessError` for a name that an entry cannot have.
     """
+    if not _NAME.fullmatch(name):
+        raise AccessError("a name is 1 to 64 letters, digits and _.-")
     key = f"rk_{token_urlsafe(32)}"
-    entry = f"{role}:{name}:{_digest(key.encode()).hex()}"
-    parse(entry)
-    return key, entry
+    return key, f"{role}:{name}:{_digest(key.encode()).hex()}"
 
 
 def parse(text: str) -> tuple[Entry, ...]:
