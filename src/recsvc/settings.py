@@ -116,6 +116,14 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
 
+    @field_validator("data_dir")
+    @classmethod
+    def _may_be_a_directory(cls, value: Path) -> Path:
+        in_the_way = [path for path in (value, *value.parents) if path.exists()]
+        if in_the_way and not in_the_way[0].is_dir():
+            raise ValueError(f"{in_the_way[0]} is no directory")
+        return value
+
     @property
     def embedded(self) -> bool:
         """Whether the service runs its own server."""
@@ -128,5 +136,10 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False)
-        faults = "; ".join(f"RECSVC_{e['loc'][0]!s}".upper() + f": {e['msg']}" for e in found)
+        faults = "; ".join(
+            f"RECSVC_{e['loc'][0]!s}".upper() + f": {e['msg'].removeprefix('Value error, ')}"
+            for e in found
+        )
         raise RecsvcError(faults) from error
+    except UnicodeDecodeError:  # it holds all of the file
+        raise RecsvcError("the file .env is not UTF-8") from None

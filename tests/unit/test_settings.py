@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from recsvc.settings import Settings
+from recsvc.errors import RecsvcError
+from recsvc.settings import Settings, read_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,3 +67,22 @@ def test_wrong_values_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, va
     monkeypatch.setenv(f"RECSVC_{name}", value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+def test_a_file_of_settings_that_is_no_text_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(b"RECSVC_ADMIN_KEY=secret\xff\n")
+    with pytest.raises(RecsvcError, match=r"^the file \.env is not UTF-8$"):
+        read_settings()
+
+
+@pytest.mark.parametrize("below", ["", "data", "data/deeper"])
+def test_data_where_a_file_is_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, below: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RECSVC_DATA_DIR", str(tmp_path / "file" / below))
+    with pytest.raises(RecsvcError, match=r"^RECSVC_DATA_DIR: /.*file is no directory$"):
+        read_settings()
