@@ -2,10 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-RECSVC_DATA_DIR ?= data
-RECSVC_HOST ?= 127.0.0.1
-RECSVC_PORT ?= 8000
-export RECSVC_DATA_DIR RECSVC_HOST RECSVC_PORT
+# What .env says of a setting. None is exported: the environment would go before .env, which the
+# service reads for itself.
+said = $(shell sed -n 's/^ *RECSVC_$(1) *= *//p' .env 2>/dev/null | tail -n 1 | cut -d ' ' -f 1 | tr -d \"\')
+ifndef RECSVC_DATA_DIR
+RECSVC_DATA_DIR := $(or $(call said,DATA_DIR),data)
+endif
 
 # The caller's own log (JSON lines or Parquet) and catalogue; without them, generated ones.
 LOG ?= $(RECSVC_DATA_DIR)/demo/log.jsonl
@@ -23,7 +25,7 @@ help: ## List what can be made.
 
 demo: $(ARTIFACT)/manifest.json ## Train a table and serve it on 127.0.0.1:8000 (LOG=, CATALOGUE=: from your own log).
 	@$(BIN)/recsvc publish --force $(ARTIFACT)
-	@RECSVC_LOG_LEVEL=$${RECSVC_LOG_LEVEL:-warning} exec $(BIN)/recsvc serve
+	@RECSVC_LOG_LEVEL=$${RECSVC_LOG_LEVEL:-$(or $(call said,LOG_LEVEL),warning)} exec $(BIN)/recsvc serve
 
 EXPERIMENT ?= --tracks 20000 --listeners 12000 --cold-sessions 5 --round-listeners 1500
 experiment: .venv/demo ## Try every policy on simulated listeners, and report (EXPERIMENT=options).
