@@ -156,25 +156,40 @@ async def test_a_session_has_ended_whichever_worker_tells_first(
 ) -> None:
     before = NOW.ms - 3000
     await replay.write(of("spool", [(1, record(11, at=before, name="a" * 16, began=before))]))
-    ending = of("one", [(1, record(None, track=11, at=before + 1000))])
+    ending = of("one", [(1, record(None, track=12, at=before + 1000))])
+    late = of("third", [(1, record(12, track=11, at=before + 500, name="b" * 16, began=before))])
     began = before + 1000
     after = [(n, record(20 + n, at=began + n, name=f"{n:016x}", began=began)) for n in (1, 2)]
-    for part in (
-        (ending, of("other", after)) if first == "the end" else (of("other", after), ending)
-    ):
+    parts = [ending, of("other", after)]
+    for part in [*(parts if first == "the end" else parts[::-1]), late]:
         await replay.write(part)
     found = await sessions.read(1)
     assert found is not None
     assert (found.id, found.position, found.started) == (f"{1:016x}", 2, began + 1)
     assert await sessions.listened(1) == [21, 5, 22]
     told = {(e["message"], e["session"], e["position"]) for e in await events(client, keys)}
-    ended = ("a" * 16, 1) if first == "the end" else (None, 0)  # it is not known any more
     assert told == {
         ("next", "a" * 16, 0),
-        ("last", *ended),
+        ("last", "a" * 16, 1),
+        ("next", "a" * 16, 1),
         ("next", f"{1:016x}", 0),
         ("next", f"{1:016x}", 1),
     }
+
+
+async def test_an_answer_told_after_its_session_ended_does_not_begin_it_again(
+    client: Client, keys: Keys, replay: RedisReplay, sessions: RedisSessions
+) -> None:
+    await replay.write(of("one", [(1, record(None, track=11, at=NOW.ms))]))
+    await replay.write(
+        of("other", [(1, record(11, at=NOW.ms - 10)), (2, record(12, at=NOW.ms - 5))])
+    )
+    assert await sessions.read(1) is None
+    answers = [event for event in await events(client, keys) if event["message"] == "next"]
+    assert len({event["session"] for event in answers}) == 1
+    assert (await sessions.erase(1)).session is False
+    left = await command(client, "KEYS", f"{keys.prefix}:*:1")
+    assert left == []
 
 
 async def test_what_is_refused_leaves_what_came_before_it_written_once(
@@ -352,6 +367,13 @@ async def test_what_will_never_be_written_is_told_from_what_cannot_be_just_now(
             await replay.write(of("worker", [(2, record(6, user=2))]))
     finally:
         await command(client, "CONFIG", "SET", "maxmemory", 0)
+    assert not isinstance(raised.value, RefusedError)
+    await command(client, "ACL", "SETUSER", "default", "-hmget")
+    try:
+        with pytest.raises(StoreUnavailableError, match="ACL") as raised:
+            await replay.write(of("worker", [(2, record(6, user=2))]))
+    finally:
+        await command(client, "ACL", "SETUSER", "default", "+hmget")
     assert not isinstance(raised.value, RefusedError)
 
 

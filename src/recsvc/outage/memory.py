@@ -122,7 +122,7 @@ class Memory:
         What is pending stays so.
         """
         base, way = place
-        _BEGAN.pack_into(self._map, base + _BEGAN_AT + 8 * way, round(now * 1000))
+        _BEGAN.pack_into(self._map, base + _BEGAN_AT + 8 * way, int(now * 1000))
         start = base + _FILTERS_AT + way * _FILTER
         self._map[start : start + _FILTER] = _EMPTY
         _COUNT.pack_into(self._map, base + _HEARD_AT + 2 * way, 0)

@@ -3,12 +3,14 @@
 -- `heard.lua` comes before it.
 --
 -- KEYS   session hash, heard bitmap, events stream, idempotency now, before, tracks heard
---        longest ago, idempotency before that, then who has been forgotten (scored by when, in ms)
+--        longest ago, idempotency before that, which session ended last in an outage, then who
+--        has been forgotten (scored by when, in ms)
 -- ARGV   listener, events_max, expiry as in claim.lua
 -- Returns {1 if there was a session, else 0; how many tracks it had heard; when, in ms; the
 --         stream entry of the mark}, or {'late', this server's time in ms}.
 
-local session, bitmap, events, idem, idem_before, oldest, idem_first, forgotten = unpack(KEYS)
+local session, bitmap, events, idem, idem_before, oldest, idem_first, ended, forgotten =
+  unpack(KEYS)
 local user, events_max, expires = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 local clock = redis.call('TIME')
@@ -17,7 +19,7 @@ local server_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 if expires > 0 and server_ms > expires then return {'late', server_ms} end
 
 local heard = count_heard(redis.call('HGET', session, 'heard'), session)
-redis.call('UNLINK', bitmap, idem, idem_before, idem_first, oldest)
+redis.call('UNLINK', bitmap, idem, idem_before, idem_first, oldest, ended)
 local found = redis.call('UNLINK', session)
 local now = string.format('%d', server_ms)
 redis.call('ZADD', forgotten, now, user)

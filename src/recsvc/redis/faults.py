@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from redis.exceptions import RedisError, ResponseError
 
 from recsvc.errors import RefusedError, StoreUnavailableError
+from recsvc.redis.resp import refuses
 
 __all__ = ["store_faults"]
 
@@ -27,9 +28,7 @@ async def store_faults() -> AsyncIterator[None]:
 def _kind(error: ResponseError) -> type[StoreUnavailableError]:
     """Tell what an error reply means, as `resp.error_reply` does.
 
-    redis-py takes the code `ERR` away, keeps those that it does not know, and has classes of its
-    own for some others, which pass.
+    redis-py has classes of its own for some codes, which pass.
     """
-    code = str(error).partition(" ")[0]
-    final = type(error) is ResponseError and (code == "WRONGTYPE" or not code.isupper())
+    final = type(error) is ResponseError and refuses(str(error))
     return RefusedError if final else StoreUnavailableError

@@ -1,7 +1,7 @@
 -- Ends a session: writes its last event and removes its state, in one step.
 -- `state.lua` comes before it.
 --
--- KEYS   as in erase.lua, but for the last two
+-- KEYS   as in erase.lua, but for the last three
 -- ARGV   event (a JSON object without its closing brace), events_max,
 --        idempotency field or empty, idempotency ttl in ms, expiry as in claim.lua
 -- Returns {stream entry, session, position}; without a session the event is written all the

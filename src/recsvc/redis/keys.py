@@ -43,6 +43,10 @@ class Keys:
         """Some of the tracks that were heard longest ago in a long session."""
         return f"{self.prefix}:{{{user % self.partitions}}}:oldest:{user}"
 
+    def ended(self, user: int) -> str:
+        """Which session of a listener ended last in an outage."""
+        return f"{self.prefix}:{{{user % self.partitions}}}:ended:{user}"
+
     def idempotency(self, user: int, window: int) -> str:
         """The answers given by idempotency key in one window of time."""
         return f"{self.prefix}:{{{user % self.partitions}}}:idem:{user}:{window}"
@@ -55,7 +59,7 @@ class Keys:
         """Who asked to be forgotten, scored by when (Unix ms)."""
         return f"{self.prefix}:{{{partition}}}:forgotten"
 
-    def of_session(self, user: int, window: int) -> tuple[str, str, str, str, str, str, str]:
+    def of_session(self, user: int, window: int) -> tuple[str, ...]:
         """The keys that the scripts of one listener's session touch, in order; not all by each."""
         return (
             self.session(user),
@@ -65,6 +69,7 @@ class Keys:
             self.idempotency(user, window - 1),
             self.oldest(user),
             self.idempotency(user, window - 2),  # not asked any more, but perhaps still there
+            self.ended(user),
         )
 
     def replayed(self, partition: int) -> str:

@@ -3,7 +3,7 @@
 --
 -- KEYS   events stream, marks, who has been forgotten, then of each record the keys of
 --        erase.lua but for those: session hash, heard bitmap, idempotency now, before, tracks heard
---        longest ago, idempotency before that
+--        longest ago, idempotency before that, which session ended last in an outage
 -- ARGV   session ttl in ms, events_max, idempotency ttl in ms, then of each record, from FIRST
 --        on, its source, its number there, and what `write` unpacks; tracks are 8 bytes each,
 --        `reported_as` is what the session's text ends with (state.lua), `began` is when the
@@ -13,7 +13,7 @@
 
 local events, marks, forgotten = KEYS[1], KEYS[2], KEYS[3]
 local ttl, events_max, idem_ttl = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local FIRST, RECORD, OWN_KEYS = 4, 21, 6
+local FIRST, RECORD, OWN_KEYS = 4, 21, 7
 local KEPT = 7 * 24 * 3600 * 1000 -- ms for which a mark is remembered
 
 local clock = redis.call('TIME')
@@ -52,13 +52,13 @@ local function write(r, first_key)
   local message, entry, orphan, reported, reported_as, known, written_at, fresh, own,
     own_position, began, choice, recommender, propensity, fallback, version, field, answer, event =
     unpack(ARGV, r + 2, r + RECORD - 1)
-  local session, bitmap, idem, idem_before, oldest, idem_first =
+  local session, bitmap, idem, idem_before, oldest, idem_first, ended =
     unpack(KEYS, first_key, first_key + OWN_KEYS - 1)
   local at, user = tonumber(written_at), string.match(session, '%d+$')
 
   if entry ~= '' and stored_or_trimmed(entry) then return 0 end
   if message == 'forget' then
-    forget(user, {session, bitmap, idem, idem_before, idem_first, oldest})
+    forget(user, {session, bitmap, idem, idem_before, idem_first, oldest, ended})
     return 1
   end
   local asked = redis.call('ZSCORE', forgotten, user)
@@ -75,21 +75,31 @@ local function write(r, first_key)
   local last_served, report, last_at = read_latest(state[1])
   local latest = tonumber(last_at or 0)
   local outside, counted, started = read_count(count_of or '')
-  if own == '' and choice ~= '' and stored and latest < tonumber(began) then
-    -- That one had ended when the listener went on; whoever saw it end has yet to tell.
+  -- Workers tell of what they saw in no common order. So it is kept which session has ended: what
+  -- is told of it later neither begins it again nor is of the one that came after.
+  local over_id, over_position, over_at = unpack(redis.call('HMGET', ended, 'id', 'position', 'at'))
+  local over = over_id and at <= tonumber(over_at) and (own == '' or own == over_id)
+  local function ends(id, position, when)
     redis.call('UNLINK', session, bitmap, oldest)
+    redis.call('HSET', ended, 'id', id, 'position', position, 'at', when)
+    redis.call('PEXPIRE', ended, ttl)
+  end
+  if own == '' and choice ~= '' and stored and latest < tonumber(began) and not over then
+    -- It had ended when the listener went on; whoever saw it end has yet to tell.
+    ends(stored, answers, began)
     state, stored, last, answers, outside, counted, started = {}, nil, nil, nil, nil, nil, nil
     last_served, report, latest = nil, nil, 0
   end
-  local id = own ~= '' and own or stored or fresh
-  local position = own_position ~= '' and tonumber(own_position) or tonumber(answers or 0)
-  local ours = not stored or stored == id
+  local id = own ~= '' and own or over and over_id or stored or fresh
+  local position = tonumber(own_position ~= '' and own_position or over and over_position
+    or answers or 0)
+  local ours = not over and (not stored or stored == id)
 
   if choice == '' then
-    if ours and latest <= at then redis.call('UNLINK', session, bitmap, oldest) end
-    -- What is stored may have begun since; which one it was that ended is then not known any more.
-    local ended = own ~= '' or stored and tonumber(started or 0) <= at
-    add_event(event, ended and id, ended and position or 0, '')
+    if ours and latest <= at then ends(id, position, written_at) end
+    -- What is stored may have begun since.
+    local known_id = own ~= '' or over or stored and tonumber(started or 0) <= at
+    add_event(event, known_id and id, known_id and position or 0, '')
     if field ~= '' then redis.call('HSET', idem, field, '') end
   else
     local left, served = at + ttl - now, decimal(choice)

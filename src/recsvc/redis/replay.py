@@ -142,6 +142,7 @@ class RedisReplay:
             self.keys.idempotency(user, window - 1),
             self.keys.oldest(user),
             self.keys.idempotency(user, window - 2),
+            self.keys.ended(user),
         ]
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "command",
     "error_reply",
     "framed",
+    "refuses",
     "split",
     "word",
     "words",
@@ -64,12 +65,22 @@ def error_reply(text: str) -> Exception:
     The server lacks a script; or it will never do this; or, as with all other codes (it is loading,
     full, a replica, busy), it cannot just now.
     """
-    code = text.partition(" ")[0]
-    kind = _KINDS.get(code, StoreUnavailableError)
+    if text.startswith("NOSCRIPT"):
+        kind: type[StoreUnavailableError] = NoScriptError
+    else:
+        kind = RefusedError if refuses(text) else StoreUnavailableError
     return kind(f"the server says: {_printable(text)}")
 
 
-_KINDS = {"NOSCRIPT": NoScriptError, "ERR": RefusedError, "WRONGTYPE": RefusedError}
+def refuses(text: str) -> bool:
+    """Tell whether an error reply is the same whenever it is asked for.
+
+    Not when it is about what somebody may do: that can be mended.
+    """
+    code = text.partition(" ")[0]
+    # redis-py takes the code ERR away.
+    final = code in ("ERR", "WRONGTYPE") or not code.isupper()
+    return final and not any(right in text for right in ("ACL failure", "unknown command"))
 
 
 def _printable(text: Any) -> str:
