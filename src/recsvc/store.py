@@ -1,8 +1,9 @@
 """Makes the session store with its guard, and what stands in for it, from the settings."""
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 from typing import Any
@@ -22,7 +23,12 @@ from recsvc.settings import Settings
 
 __all__ = ["open_store", "redis_url", "run_beside"]
 
+_log = logging.getLogger(__name__)
+
 _LONGEST_PAUSE = 0.2  # seconds between two probes of a store that is away
+_AGAIN_SECONDS = 1.0  # before work that has failed begins again
+
+Work = Coroutine[Any, Any, None]
 
 
 async def open_store(
@@ -64,13 +70,26 @@ async def open_store(
     standby = Standby(memory, recovery.outbox, clock=time.time, kept=guarded.spooled)
     stack.push_async_callback(standby.close)
     await guarded.start()
-    run_beside(guarded.run(), "store guard", stack)
+    run_beside(guarded.run, "store guard", stack)
     return guarded, standby
 
 
-def run_beside(work: Coroutine[Any, Any, None], name: str, stack: AsyncExitStack) -> None:
-    """Run something in the background until `stack` closes."""
-    stack.push_async_callback(_cancel, asyncio.create_task(work, name=name))
+def run_beside(work: Work | Callable[[], Work], name: str, stack: AsyncExitStack) -> None:
+    """Run something in the background until `stack` closes.
+
+    Work that can be begun again is, should it fail: nobody would notice that it has ended.
+    """
+    running = _again_and_again(work, name) if callable(work) else work
+    stack.push_async_callback(_cancel, asyncio.create_task(running, name=name))
+
+
+async def _again_and_again(begin: Callable[[], Work], name: str) -> None:
+    while True:
+        try:
+            return await begin()
+        except Exception:  # a bug, whatever it is; what else the service does goes on
+            _log.exception("a bug ended the task %s; it begins again", name)
+        await asyncio.sleep(_AGAIN_SECONDS)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

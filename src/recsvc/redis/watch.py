@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from redis.exceptions import RedisError
-
 from recsvc.artifact import Manifest
 from recsvc.cache import TableCache
-from recsvc.errors import ArtifactError, NotPublishedError, RecsvcError
+from recsvc.errors import ArtifactError, NotPublishedError, RecsvcError, StoreUnavailableError
 from recsvc.recommenders.source import Source
+from recsvc.redis.faults import FAULTS
 from recsvc.redis.fetch import TableFetch
 from recsvc.redis.forgotten import Forgotten
 from recsvc.redis.tables import Live, PublishedTables
@@ -131,12 +130,15 @@ class TableWatch:
         while True:
             try:
                 await self._watch()
-            except (RedisError, OSError) as error:
+            except (*FAULTS, StoreUnavailableError) as error:
                 _log.debug("announcements are not to be had: %s", error)
                 await asyncio.sleep(self.poll)
                 await self._refresh_quietly()
 
     async def _watch(self) -> None:
+        # Only a call makes redis-py look who has which slot of a Cluster; a subscription takes
+        # it for granted.
+        await self.published.live()
         async with self.published.client.pubsub() as subscription:
             await subscription.subscribe(self.published.keys.channel)
             while True:
