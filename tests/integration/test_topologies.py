@@ -217,7 +217,15 @@ def test_a_service_answers_while_its_cluster_is_away_and_starts_without_it(tmp_p
         assert answers(served.url)
 
 
-async def test_a_url_of_no_known_kind_is_refused() -> None:
-    with pytest.raises(RecsvcError, match="no such Redis URL scheme: 'http'"):
+async def test_a_url_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(RecsvcError, match="RECSVC_REDIS_URL cannot be read"):
         async with connect("http://somewhere", reply_within=1.0, connections=1):
             pass
+
+
+def test_a_command_says_in_one_line_that_the_url_cannot_be_read(tmp_path: Path) -> None:
+    refused = recsvc(tmp_path, "status", redis_url="redis://:s3cr/et@127.0.0.1:6379/0")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: RECSVC_REDIS_URL cannot be read")
+    assert refused.stderr.count("\n") == 1
+    assert "s3cr" not in refused.stderr

@@ -1,5 +1,6 @@
 """A client for whatever the URL names, with every limit explicit."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
@@ -17,17 +18,31 @@ from recsvc.redis.multiplexed import Greeting, Multiplexed
 
 __all__ = ["check_url", "connect", "connect_caller"]
 
+_UNREADABLE = (
+    "RECSVC_REDIS_URL cannot be read; it is `embedded`, redis://user:password@host:port/db, "
+    "rediss:// likewise, unix:///path, redis+sentinel://host:port,host:port/service/db, or "
+    "redis+cluster://host:port, and % / ? # in a user or a password are %25 %2F %3F %23"
+)
+_DATABASE = re.compile(r"/*[0-9]*/*")
+_SERVICE = re.compile(r"(/[A-Za-z0-9._-]+(/[0-9]*)?)?/*")  # Sentinel allows no other names
+
 
 def check_url(url: str) -> None:
-    """Raise `RecsvcError` for a URL that no client can be made for; nothing of it is repeated."""
+    """Raise `RecsvcError` unless `url` is one that `connect` can use; it connects to nothing.
+
+    The message holds nothing of the URL: what is wrong with one may be a piece of a password.
+    """
     try:
         parts = urlsplit(url)
-        if parts.scheme == "redis+sentinel":
-            _through_sentinels(parts, 1, {}, AsyncExitStack())
-        else:
-            Address.parse(parts._replace(scheme=parts.scheme.removesuffix("+cluster")).geturl())
-    except (RecsvcError, ValueError, OSError):
-        raise RecsvcError("RECSVC_REDIS_URL cannot be read") from None
+        _check_ends(parts)
+        client = _client(url, 1.0, 1, _retry(0), AsyncExitStack())
+        if isinstance(client, Redis):
+            pool: Any = client.connection_pool
+            pool.make_connection()  # only here redis-py minds its options
+        if "+" not in parts.scheme:
+            Address.parse(url)  # it reads the certificates
+    except Exception:  # it finds fault in many ways
+        raise RecsvcError(_UNREADABLE) from None
 
 
 @asynccontextmanager
@@ -43,7 +58,9 @@ async def connect(
     `redis://`, `rediss://`, `unix://` reach one server; `redis+sentinel://host:port,
     host:port/service/db` asks Sentinels for the master; `redis+cluster://host:port` any
     node of a Cluster. User, password and redis-py's query options go where they usually do.
+    Raises `RecsvcError` as `check_url` does.
     """
+    check_url(url)
     async with AsyncExitStack() as stack:
         client = _client(url, reply_within, connections, _retry(retries), stack)
         stack.push_async_callback(client.aclose)
@@ -58,7 +75,9 @@ async def connect_caller(
 
     One connection that all share, to a URL of one server; `client`, made for the same URL,
     to any other. `reply_within` (seconds) bounds a connection attempt and a reply.
+    Raises `RecsvcError` as `check_url` does.
     """
+    check_url(url)
     address = None if "+" in urlsplit(url).scheme else Address.parse(url)
     if address is None:
         yield ThroughClient(client)
@@ -86,16 +105,20 @@ def _client(
         return RedisCluster.from_url(plain, max_connections=connections, **limits)
     if parts.scheme == "redis+sentinel":
         return _through_sentinels(parts, connections, limits, stack)
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise RecsvcError(
-            f"no such Redis URL scheme: {parts.scheme!r} (use redis, rediss, unix, "
-            "redis+sentinel, redis+cluster, or the word embedded)"
-        )
     # The blocking pool waits for a free connection; the plain one raises when it is full.
     pool = BlockingConnectionPool.from_url(
         url, max_connections=connections, timeout=timeout, **limits
     )
     return Redis.from_pool(pool)
+
+
+def _check_ends(parts: SplitResult) -> None:
+    """Raise `ValueError` for what redis-py passes over: a password that was not encoded, mostly."""
+    patterns = {"unix": re.compile("/.+"), "redis+sentinel": _SERVICE}
+    if not patterns.get(parts.scheme, _DATABASE).fullmatch(parts.path) or parts.fragment:
+        raise ValueError
+    if parts.query:
+        parse_qs(parts.query, strict_parsing=True)
 
 
 def _through_sentinels(
