@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -28,7 +29,7 @@ from recsvc.session import Claimed
 from recsvc.store import run_beside
 from tests.integration.test_tables import Heard, made, until
 from tests.processes import recsvc, serve, write_artifact
-from tests.support import claim, of, record, small_table, three_pools
+from tests.support import claim, command, of, record, small_table, three_pools
 
 
 def free_port() -> int:
@@ -92,10 +93,14 @@ def cluster(directory: Path, port: int | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def sentinel(directory: Path) -> Iterator[str]:
+def sentinel(directory: Path, password: str = "") -> Iterator[str]:
     with server(directory, "--save", "") as master:
         config = directory / "sentinel.conf"
         config.write_text(f"sentinel monitor music 127.0.0.1 {master} 1\n")
+        if password:
+            say(master, "CONFIG", "SET", "requirepass", password)
+            with config.open("a") as more:
+                more.write(f'sentinel auth-pass music "{password}"\n')
         with server(directory, str(config), "--sentinel") as port:
             wait_for(port, b"master0:name=music,status=ok", "INFO", "sentinel")
             yield f"redis+sentinel://127.0.0.1:{port}/music/0"
@@ -161,6 +166,23 @@ async def test_what_is_told_later(url: str) -> None:
         gone = of("recent", [(n, record(1, user=n, entry="1-1")) for n in range(6)])
         assert await replay.lost(gone) == gone
         await replay.forget("spool")
+
+
+async def test_a_sentinel_url_means_what_that_of_one_server_does(tmp_path: Path) -> None:
+    unencoded = "p@ss/w%rd#1"
+    with sentinel(tmp_path, unencoded) as url:
+        hosts = url.removeprefix("redis+sentinel://")
+        login, options = (
+            f":{quote(unencoded, safe='')}@",
+            "?socket_timeout=3&health_check_interval=5",
+        )
+        for full in (f"{hosts}{options}&db=0", f"[::1]:1,{hosts}{options}&db=3"):
+            async with connect(
+                f"redis+sentinel://{login}{full}", reply_within=5.0, connections=2
+            ) as client:
+                await client.hset("k", "field", "value")
+                assert await client.hget("k", "field") == b"value"
+                assert ("db=3" in full) == (b"db=3" in await command(client, "CLIENT", "INFO"))
 
 
 def serves(watch: TableWatch, n: int) -> bool:

@@ -18,6 +18,8 @@ from recsvc.redis.connection import check_url
         "unix://u:p@/a/b",
         "redis+sentinel://h",
         "redis+sentinel://u:p@h:1,i:2/music/0",
+        "redis+sentinel://[::1]:3,i/music",
+        "redis+sentinel://u:p%40ss@h/music?db=3&socket_timeout=3&max_connections=5",
         "redis+cluster://u:p@h:1/0?socket_timeout=3",
     ],
 )
@@ -47,6 +49,8 @@ def test_urls_that_can_be_used(url: str) -> None:
         "redis+sentinel://:p@ss/w%secret#1@127.0.0.1:26379/music/0",
         "redis+sentinel://:p@ss/secret@127.0.0.1:26379",
         "redis+sentinel://h:secret/music/0",
+        "redis+sentinel:///music/0",
+        "redis+sentinel://h,,secret/music/0",
         "redis+sentinel://h:1/music/secret",
         "redis+sentinel://h:1/music/0?secret=1",
         "redis+cluster://",

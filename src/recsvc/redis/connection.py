@@ -7,6 +7,7 @@ from typing import Any, cast
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 
@@ -124,24 +125,26 @@ def _check_ends(parts: SplitResult) -> None:
 def _through_sentinels(
     parts: SplitResult, connections: int, limits: dict[str, Any], stack: AsyncExitStack
 ) -> Redis:
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    addresses = [(host, int(port or 26379)) for host, _, port in (h.partition(":") for h in hosts)]
+    login, _, hosts = parts.netloc.rpartition("@")
     service, _, database = parts.path.strip("/").partition("/")
-    options = {key: values[0] for key, values in parse_qs(parts.query).items()}
+    # The rest means what it means in the URL of one server.
+    rest = parts._replace(scheme="redis", netloc=f"{login}@", path=database).geturl()
+    options = {"max_connections": connections, **limits, **parse_url(rest)}
     # redis-py leaves Sentinel untyped.
-    sentinel: Any = Sentinel(addresses, sentinel_kwargs=limits)  # type: ignore[no-untyped-call]
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        [_address(host) for host in hosts.split(",")], sentinel_kwargs=limits
+    )
     for one in sentinel.sentinels:
         stack.push_async_callback(one.aclose)
-    client: Redis = sentinel.master_for(
-        service or "mymaster",
-        username=parts.username,
-        password=parts.password,
-        db=int(database or 0),
-        max_connections=connections,
-        **limits,
-        **options,
-    )
+    client: Redis = sentinel.master_for(service or "mymaster", **options)
     return client
+
+
+def _address(host: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{host}")
+    if not parts.hostname or parts.netloc != host:
+        raise ValueError
+    return parts.hostname, parts.port or 26379
 
 
 def _retry(retries: int) -> Retry:
