@@ -3,10 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pytest
 
@@ -20,7 +20,7 @@ from recsvc.errors import (
     StoreUnavailableError,
 )
 from recsvc.packing import pack
-from recsvc.redis.commands import Client
+from recsvc.redis.commands import Client, Value
 from recsvc.redis.connection import connect
 from recsvc.redis.keys import Keys
 from recsvc.redis.tables import Live, PublishedTables
@@ -108,6 +108,77 @@ async def test_rollback_and_back_again(tables: PublishedTables) -> None:
     await tables.publish(*second)
     assert await tables.rollback() == Live(first[0].version, second[0].version)
     assert await tables.rollback() == Live(second[0].version, first[0].version)
+
+
+@pytest.mark.parametrize("damage", ["chunk", "no chunk", "manifest", "no manifest"])
+async def test_publishing_again_repairs_what_is_damaged_and_is_announced(
+    client: Client, keys: Keys, tables: PublishedTables, tmp_path: Path, damage: str
+) -> None:
+    manifest, data = made(40)
+    await tables.publish(manifest, data)
+    field = "manifest" if "manifest" in damage else "1"
+    if "no" in damage:
+        await command(client, "HDEL", keys.table(manifest.version), field)
+    else:
+        await client.hset(keys.table(manifest.version), field, b"damaged")
+    refused = Heard()
+    watching = watch(tables, tmp_path, poll=60.0, refused=refused)
+    await watching.start()
+    async with running(watching):
+        await asyncio.sleep(0.2)  # until it has subscribed
+        assert len(refused) == 1
+        assert await tables.publish(manifest, data) == Live(manifest.version, None)
+        await until(lambda: watching.source.version == manifest.version)
+    assert b"".join([chunk async for chunk in tables.chunks(manifest)]) == data
+
+
+class Noted:
+    """A client that notes which fields it writes."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.written: list[list[str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    async def hset(
+        self,
+        name: str,
+        key: str | None = None,
+        value: Value | None = None,
+        mapping: Mapping[str, Value] | None = None,
+    ) -> int:
+        self.written.append([key] if key else list(mapping or ()))
+        return await self.client.hset(name, key, value, mapping)
+
+
+async def test_publishing_again_writes_only_what_is_damaged(
+    client: Client, keys: Keys, tables: PublishedTables
+) -> None:
+    manifest, data = made(40)
+    await tables.publish(manifest, data)
+    await client.hset(keys.table(manifest.version), "2", b"damaged")
+    noted = Noted(client)
+    for _ in range(2):
+        await PublishedTables(cast("Client", noted), keys).publish(manifest, data)
+    assert noted.written == [["2"]]
+
+
+@pytest.mark.parametrize("damage", [b"damaged", None])
+async def test_a_rollback_to_a_damaged_table_is_refused_and_the_live_one_stays(
+    client: Client, keys: Keys, tables: PublishedTables, damage: bytes | None
+) -> None:
+    (first, data), second = made(40), made(11)
+    await tables.publish(first, data)
+    live = await tables.publish(*second)
+    if damage is None:
+        await command(client, "HDEL", keys.table(first.version), "3")
+    else:
+        await client.hset(keys.table(first.version), "3", damage)
+    with pytest.raises(ArtifactError, match=f"chunk 3 of table {first.version}"):
+        await tables.rollback()
+    assert await tables.live() == live
 
 
 async def test_old_tables_are_removed_and_young_ones_kept(

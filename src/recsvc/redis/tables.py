@@ -73,12 +73,14 @@ class PublishedTables:
     ) -> Live:
         """Write a table and make it live; return the pointer as it then is.
 
-        Until the flip, which is the last step, the old table goes on serving; a table
-        that is there already is not written again. `progress` hears (done, all) chunks.
+        Until the flip, which is the last step, the old table goes on serving. Of a table that
+        is there already, what is missing or damaged is written again. `progress` hears (done,
+        all) chunks.
         """
         await self._write(manifest, data, progress or (lambda done, total: None))
         before = await self.live()
         if before.version == manifest.version:
+            await self._announce(manifest.version)  # whoever refused it is to try again
             return before
         await self._flip(manifest.version, before.version)
         await self._drop_others(Live(manifest.version, before.version))
@@ -87,33 +89,41 @@ class PublishedTables:
     async def rollback(self) -> Live:
         """Make the previous table live again; a second rollback undoes the first.
 
-        Raises `NoPreviousTableError`.
+        Raises `NoPreviousTableError`, or `ArtifactError` when that table is damaged.
         """
         live = await self.live()
         if live.previous is None:
             raise NoPreviousTableError("there is no earlier table to go back to")
-        await self.manifest(live.previous)
+        async for _ in self.chunks(await self.manifest(live.previous)):
+            pass  # each is checked
         await self._flip(live.previous, live.version)
         return Live(live.previous, live.version)
 
     async def _write(
         self, manifest: Manifest, data: bytes, progress: Callable[[int, int], None]
     ) -> None:
-        key, view, size = self.keys.table(manifest.version), memoryview(data), manifest.chunk_bytes
-        count = len(manifest.chunks)
+        """Write what is not there as it should be."""
+        key, count = self.keys.table(manifest.version), len(manifest.chunks)
         async with store_faults():
             await self.client.zadd(self.keys.versions, {manifest.version: time.time()})
-            # The manifest goes last, so a table that has one has all its chunks.
-            if await self.client.hexists(key, "manifest"):
-                return
             for start in range(0, count, _AT_ONCE):
                 numbers = range(start, min(start + _AT_ONCE, count))
-                chunks: dict[str, Value] = {
-                    str(n): bytes(view[n * size : (n + 1) * size]) for n in numbers
-                }
-                await self.client.hset(key, mapping=chunks)
+                await self._write_chunks(manifest, data, numbers)
                 progress(numbers.stop, count)
-            await self.client.hset(key, "manifest", render(manifest))
+            # The manifest goes last, so a table that has one had all its chunks.
+            if await self.client.hget(key, "manifest") != (sealed := render(manifest)):
+                await self.client.hset(key, "manifest", sealed)
+
+    async def _write_chunks(self, manifest: Manifest, data: bytes, numbers: range) -> None:
+        key, view, size = self.keys.table(manifest.version), memoryview(data), manifest.chunk_bytes
+        stored = await self.client.hmget(key, [str(number) for number in numbers])
+        chunks: dict[str, Value] = {
+            str(number): bytes(view[number * size : (number + 1) * size])
+            for number, chunk in zip(numbers, stored, strict=True)
+            if chunk is None or checksum(chunk) != manifest.chunks[number]
+        }
+        if chunks:
+            await self.client.hset(key, mapping=chunks)
 
     async def _flip(self, version: str, previous: str | None) -> None:
         """Move the pointer, then tell whoever listens."""
@@ -122,6 +132,9 @@ class PublishedTables:
             if previous is not None:
                 pipe.hset(self.keys.live, "previous", previous)
             await pipe.execute()
+        await self._announce(version)
+
+    async def _announce(self, version: str) -> None:
         async with store_faults():
             await self.client.publish(self.keys.channel, version)
 

@@ -142,7 +142,11 @@ class TableWatch:
         async with self.published.client.pubsub() as subscription:
             await subscription.subscribe(self.published.keys.channel)
             while True:
-                await subscription.get_message(ignore_subscribe_messages=True, timeout=self.poll)
+                announced = await subscription.get_message(
+                    ignore_subscribe_messages=True, timeout=self.poll
+                )
+                if announced is not None:
+                    self._bad.clear()  # what was refused may have been repaired
                 await self._refresh_quietly()
 
     async def _refresh_quietly(self) -> None:
