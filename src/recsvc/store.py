@@ -1,10 +1,12 @@
 """Makes the session store with its guard, and what stands in for it, from the settings."""
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -14,6 +16,7 @@ from recsvc.outage.memory import Memory
 from recsvc.outage.recovery import Recovery
 from recsvc.outage.standby import Standby
 from recsvc.policy import CONTEXTUAL, PERSONAL
+from recsvc.redis.address import whereabouts
 from recsvc.redis.caller import Caller
 from recsvc.redis.embedded import embedded_server
 from recsvc.redis.keys import Keys
@@ -41,15 +44,17 @@ async def open_store(
         "events_max": settings.events_max,
     }
     store = RedisSessions(caller, keys, **limits)
+    kept = _kept_as(settings)
+    _look_for_others(settings.data_dir / "spool", kept, keys.prefix)
     memory = Memory(
-        settings.data_dir / "memory" / keys.prefix,
+        settings.data_dir / "memory" / kept,
         listeners=settings.memory_listeners,
         ttl=settings.session_ttl,
         names=(CONTEXTUAL, PERSONAL),
     )
     stack.callback(memory.close)
     recovery = Recovery(
-        settings.data_dir / "spool" / keys.prefix,
+        settings.data_dir / "spool" / kept,
         RedisReplay(caller, keys, ahead_ms=lambda: store.ahead_ms, **limits),
         most=settings.spool_max,
         streams=settings.partitions,
@@ -72,6 +77,23 @@ async def open_store(
     await guarded.start()
     run_beside(guarded.run, "store guard", stack)
     return guarded, standby
+
+
+def _kept_as(settings: Settings) -> str:
+    """Return the name of the directories in which the workers keep what is for this store only."""
+    if settings.embedded:
+        return settings.key_prefix
+    place = whereabouts(settings.redis_url.get_secret_value())
+    return f"{settings.key_prefix}@{hashlib.sha256(place.encode()).hexdigest()[:12]}"
+
+
+def _look_for_others(spools: Path, mine: str, prefix: str) -> None:
+    """Say where events for another store are: it may be this one, at another address."""
+    for directory in (spools / prefix, *spools.glob(f"{prefix}@*")):
+        with suppress(FileNotFoundError):  # somebody removes one just now
+            if directory.name != mine and any(f.stat().st_size for f in directory.glob("*/spool")):
+                told = "%s has events for another Redis; if that is this one, move them to %s"
+                _log.warning(told, directory, spools / mine)
 
 
 def run_beside(work: Work | Callable[[], Work], name: str, stack: AsyncExitStack) -> None:

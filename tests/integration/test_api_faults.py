@@ -252,3 +252,20 @@ def test_a_batch_is_answered_item_by_item_without_the_store(
     assert all(answer["degraded"] for answer in given)
     assert len({(answer["user"], answer["track"]) for answer in given}) == 59
     recovered(api, 70_000)
+
+
+def test_what_one_redis_has_to_learn_is_not_told_to_another(tmp_path: Path) -> None:
+    with embedded_server(tmp_path / "one") as url:
+        pass  # it is away now
+    with serve(tmp_path, redis_url=url) as served:
+        assert httpx.post(f"{served.url}/next/1", json=REPORT).json()["degraded"]
+    with embedded_server(tmp_path / "other") as other, (tmp_path / "log").open("wb+") as log:
+        with serve(tmp_path, redis_url=other, stderr=log) as served:
+            time.sleep(1.5)  # by then it takes over what others have left
+        assert recsvc(tmp_path, "events", redis_url=other).stdout == ""
+        log.seek(0)
+        assert b"has events for another Redis" in log.read()
+    with embedded_server(tmp_path / "one"), serve(tmp_path, redis_url=f"{url}?client_name=again"):
+        until = time.monotonic() + 10
+        while not recsvc(tmp_path, "events", redis_url=url).stdout:
+            assert time.monotonic() < until

@@ -1,17 +1,18 @@
-"""Where one server is and how to log in, read from a URL as redis-py reads it."""
+"""Where a store is and how to log in, read from a URL as redis-py reads it."""
 
 import asyncio
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from redis.asyncio.connection import SSLConnection, parse_url
 
 from recsvc.errors import RecsvcError
 from recsvc.redis.resp import command
 
-__all__ = ["Address"]
+__all__ = ["Address", "whereabouts"]
 
 _UNDERSTOOD = {"host", "port", "path", "db", "username", "password", "client_name"}
 
@@ -65,3 +66,23 @@ class Address:
             yield command("CLIENT", "SETNAME", self.client_name)
         if self.db:
             yield command("SELECT", self.db)
+
+
+def whereabouts(url: str) -> str:
+    """Return which store a URL leads to, in one form.
+
+    How to get there is not in it: neither user and password, nor TLS, nor options.
+    """
+    parts = urlsplit(url)
+    kind = "redis" if parts.scheme == "rediss" else parts.scheme
+    path, options = parts.path.strip("/"), parse_qs(parts.query)
+    service = ""
+    if kind == "unix":
+        service, path = path, ""
+    elif kind == "redis+sentinel":
+        service, _, path = path.partition("/")
+        service = service or "mymaster"
+    port = 26379 if kind == "redis+sentinel" else 6379
+    found = [urlsplit(f"//{host}") for host in parts.netloc.rpartition("@")[2].split(",")]
+    hosts = sorted(f"{host.hostname or 'localhost'}:{host.port or port}" for host in found)
+    return f"{kind}://{','.join(hosts)}/{service}/{int(options.get('db', [path or '0'])[0])}"
