@@ -6,7 +6,9 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,25 @@ async def test_the_last_one_out_stops_it(directory: Path) -> None:
         assert pid(directory) == first
         await write(url, "still there")
     assert pid(directory) is None
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.01, 0.02, 0.03])
+async def test_who_comes_while_the_last_one_leaves_starts_it_again(
+    directory: Path, pause: float
+) -> None:
+    with ExitStack() as last:
+        await write(last.enter_context(embedded_server(directory)), "kept")
+        leaving = asyncio.create_task(asyncio.to_thread(last.close))
+        await asyncio.sleep(pause)
+        started = time.monotonic()
+        server = embedded_server(directory)
+        url = await asyncio.to_thread(server.__enter__)
+        try:
+            assert time.monotonic() - started < 10.0
+            assert await read(url) == b"kept"
+        finally:
+            await leaving
+            await asyncio.to_thread(server.__exit__, None, None, None)
 
 
 async def test_it_ends_although_its_directory_has_gone(directory: Path) -> None:

@@ -48,10 +48,10 @@ def embedded_server(data_dir: Path, *, fsync: str = "everysec") -> Iterator[str]
     directory.chmod(0o700)
     keeper = _Keeper(directory, _socket_path(directory), fsync)
     with (directory / "users.lock").open("a+") as users:
-        # Shared by all users; whoever can make it exclusive is alone.
-        if _alone(users.fileno()):
-            keeper.start_if_gone()
+        # Shared by all users; whoever can make it exclusive is alone. So this waits for one who
+        # is just stopping the server, and it is to be started after that.
         fcntl.flock(users, fcntl.LOCK_SH)
+        keeper.start_if_gone()
         keeper.wait_until_up()
         keeper.begin()
         try:
