@@ -57,12 +57,12 @@ class Outages:
 
     async def start(self) -> None:
         """Find out whether the store works, and bring it up to date if it does."""
-        self.breaker.open(self._monotonic())
-        await self._try_to_close()
-        if self.breaker.is_open:
-            self._report(self._why)
-        else:
+        began = self._monotonic()
+        if await self._try_to_close():
             await self._catch_up()
+        else:
+            self.breaker.open(began)  # not before: each opening counts as an outage
+            self._report(self._why)
 
     async def run(self) -> None:
         """Probe while the store is away, catch up when it is back; cancel to stop."""
@@ -104,8 +104,11 @@ class Outages:
         except TimeoutError:
             pass
 
-    async def _try_to_close(self) -> None:
-        """Probe the store; if it works, write what it has lost, and use it again."""
+    async def _try_to_close(self) -> bool:
+        """Probe the store; if it works, write what it has lost, and use it again.
+
+        Tells whether it works.
+        """
         try:
             async with asyncio.timeout(self.patience):
                 await self._probed.ping()
@@ -121,6 +124,8 @@ class Outages:
             if self._reported:
                 self._reported = False
                 _log.warning("Redis is back after %.1f s", now - since)
+            return True
+        return False
 
     def _report(self, why: str) -> None:
         self._reported = True

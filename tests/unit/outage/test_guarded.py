@@ -250,6 +250,13 @@ async def test_a_store_that_fails_is_not_asked_any_more(guard: Guard) -> None:
     assert guard.store.asked <= asked + 1  # but for a probe
 
 
+async def test_a_start_is_an_outage_only_if_the_store_is_away(guard: Guard) -> None:
+    assert (guard.sessions.breaker.is_open, guard.sessions.breaker.openings) == (False, 0)
+    guard.store.fault = StoreUnavailableError("it is away")
+    await guard.sessions.start()
+    assert (guard.sessions.breaker.is_open, guard.sessions.breaker.openings) == (True, 1)
+
+
 async def test_it_is_used_again_when_it_works(guard: Guard) -> None:
     await guard.give_up()
     guard.store.fault = None
@@ -292,7 +299,7 @@ async def test_failures_of_our_own_making_are_looked_into(guard: Guard) -> None:
             await guard.sessions.claim(claim(three_pools()))
         guard.store.fault = None  # so the probe succeeds
     await asyncio.sleep(0.05)
-    assert guard.sessions.breaker.openings == 1  # at the start
+    assert guard.sessions.breaker.openings == 0
     assert isinstance(await guard.sessions.claim(claim(three_pools())), Claimed)
 
 
