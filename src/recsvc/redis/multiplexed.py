@@ -122,10 +122,11 @@ class Multiplexed:
 
     async def _try_to_connect(self) -> "_Wire | StoreUnavailableError":
         """Return a connection that is logged in, or why there is none."""
-        wire = _Wire(self.reply_within, self.most_waiting)
+        wire, connected = _Wire(self.reply_within, self.most_waiting), False
         try:
             async with asyncio.timeout(self.connect_within):
                 await self.address.connect(lambda: wire)
+                connected = True
                 for written in self.address.login():
                     await wire.send(written)
                 if self.greeting is not None:
@@ -140,7 +141,8 @@ class Multiplexed:
             self._connecting = None
             if self._wire is not wire:
                 wire.drop("it could not be used")
-                await wire.gone
+                if connected:  # else the event loop closes it, and uvloop does not say when
+                    await wire.gone
 
 
 class _Wire(asyncio.Protocol):

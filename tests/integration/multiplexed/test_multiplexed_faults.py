@@ -264,3 +264,34 @@ async def test_a_server_that_is_not_there() -> None:
         shared.address = Address(path="/no/such/socket")
         outcomes = await asyncio.gather(*(asked(shared, f"{i}") for i in range(20)))
         assert all(isinstance(o, str) and "nothing was sent" in o for o in outcomes)
+
+
+class GivenUp(asyncio.Protocol):
+    """Ends whoever connects at the moment at which the connection is there."""
+
+    def __init__(self, wire: asyncio.Protocol) -> None:
+        self.wire = wire
+        self.task = asyncio.current_task()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.wire.connection_made(transport)
+        assert self.task is not None
+        self.task.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.wire.connection_lost(exc)
+
+
+class Unlucky(Address):
+    async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> None:
+        await Address.connect(self, lambda: GivenUp(protocol()))
+
+
+async def test_a_connection_that_is_given_up_just_as_it_is_there_leaves_nothing_behind() -> None:
+    async with misbehaving() as (server, shared):
+        there, shared.address = shared.address, Unlucky(host="127.0.0.1", port=shared.address.port)
+        async with asyncio.timeout(5):
+            assert "nothing was sent" in str(await asked(shared, "x"))
+        shared.address = there
+        assert await asked(shared, "after") == b"after"
+        assert server.connections <= 2
