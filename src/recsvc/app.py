@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -53,11 +54,11 @@ def create_app(settings: Settings | None = None, keyring: Keyring | None = None)
     async def lifespan(app: App) -> AsyncIterator[dict[str, object]]:
         async with AsyncExitStack() as stack:
             guard = Guard(limits(settings), metrics.turned_away)
-            run_beside(guard.run(), "guard", stack)
+            run_beside(guard.run, "guard", stack)
             if settings.docs_open:
                 app.openapi()  # it keeps it; when first asked for it would hold all answers up
             app.context = await _start(settings, metrics, app.state.keyring, stack)
-            run_beside(metrics.pool(shared_directory()).run(), "figures", stack)
+            run_beside(metrics.pool(shared_directory()).run, "figures", stack)
             stack.enter_context(rarely_collecting())
             yield {"guard": guard}  # where the protocol finds it
 
@@ -121,14 +122,15 @@ async def _start(
         refused=metrics.refused,
     )
     await watch.start()
-    run_beside(watch.run(), "table watch", stack)
+    run_beside(watch.run, "table watch", stack)
     sessions, standby = await open_store(settings, caller, keys, stack)
 
     def forget(users: Collection[int]) -> None:
         watch.withhold(users)
         standby.forget(users)
 
-    run_beside(watch.forgotten.run(settings.table_poll, forget), "the forgotten", stack)
+    looking = partial(watch.forgotten.run, settings.table_poll, forget)
+    run_beside(looking, "the forgotten", stack)
     incarnation.changed = sessions.restarted
     metrics.add(StoreFigures(sessions, standby))
     service = Service(

@@ -96,13 +96,13 @@ def _look_for_others(spools: Path, mine: str, prefix: str) -> None:
                 _log.warning(told, directory, spools / mine)
 
 
-def run_beside(work: Work | Callable[[], Work], name: str, stack: AsyncExitStack) -> None:
+def run_beside(begin: Callable[[], Work], name: str, stack: AsyncExitStack) -> None:
     """Run something in the background until `stack` closes.
 
-    Work that can be begun again is, should it fail: nobody would notice that it has ended.
+    It begins again should it fail: nobody would notice that it has ended.
     """
-    running = _again_and_again(work, name) if callable(work) else work
-    stack.push_async_callback(_cancel, asyncio.create_task(running, name=name))
+    task = asyncio.create_task(_again_and_again(begin, name), name=name)
+    stack.push_async_callback(_cancel, task)
 
 
 async def _again_and_again(begin: Callable[[], Work], name: str) -> None:
