@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +29,7 @@ __all__ = [
     "recsvc",
     "serve",
     "serve_by_asgi",
+    "until",
     "workers_of",
     "write_artifact",
 ]
@@ -156,6 +157,14 @@ def look(url: str, **options: Any) -> httpx.Response:
     That takes tens of milliseconds, in which players of the same process hear no answers.
     """
     return httpx.get(url, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), **options)
+
+
+def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait for something to come true."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it did not happen in time"
+        time.sleep(0.02)
 
 
 def _wait(served: Served) -> None:

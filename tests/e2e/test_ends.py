@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.processes import BIN, environment, free_port, recsvc, write_artifact
+from tests.processes import BIN, environment, free_port, recsvc, until, write_artifact
 from tests.support import small_table
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks in /proc")
@@ -95,13 +95,6 @@ def processes() -> Iterator[tuple[int, int]]:
                 continue
             if state != "Z":
                 yield int(entry.name), int(group)
-
-
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def answers(url: str) -> bool:

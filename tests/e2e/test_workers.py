@@ -6,7 +6,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from recsvc.api.auth import Role, make_key
-from tests.processes import Served, look, recsvc, serve, workers_of, write_artifact
+from tests.processes import Served, look, recsvc, serve, until, workers_of, write_artifact
 from tests.support import small_table
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks in /proc")
@@ -32,13 +32,6 @@ def directory() -> Iterator[Path]:
         write_artifact(directory / "artifact", small_table(100))
         assert recsvc(directory, "publish", "--force", directory / "artifact").returncode == 0
         yield directory
-
-
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def kill_a_worker(served: Served) -> int:

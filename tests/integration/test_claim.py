@@ -439,7 +439,7 @@ async def test_a_session_that_grows_long_goes_on_as_it_was(
         served.append(outcome.track)
         long = 2 * (i + 1) > 128
         assert await command(client, "EXISTS", keys.bitmap(1)) == long
-        assert await client.hexists(keys.session(1), "heard") != long
+        assert await command(client, "HEXISTS", keys.session(1), "heard") != long
         found = await sessions.read(1)
         assert found is not None
         assert (found.listened, found.outside) == (2 * (i + 1), (i + 1) // 2)

@@ -185,29 +185,25 @@ def test_steps_are_timed() -> None:
     ]
 
 
-def test_noise_is_not_taken_for_taste() -> None:
+def noise() -> Rows:
     rng = np.random.default_rng(0)
-    rows = Rows(
+    return Rows(
         rng.integers(0, 100, 4000),
         rng.integers(0, 100, 4000),
         rng.random(4000).astype(np.float32),
         np.arange(4000) > 3500,
     )
-    found = train(rows, np.arange(100), np.arange(100), Factorisation(), seed=0)
+
+
+def test_noise_is_not_taken_for_taste() -> None:
+    found = train(noise(), np.arange(100), np.arange(100), Factorisation(), seed=0)
     assert found.metrics["mse"] <= 1.01 * found.metrics["mse_constant"]
     spread = found.predict(np.arange(100), np.arange(100)).std()
     assert spread < 0.1
 
 
 def test_the_reported_error_is_that_of_what_is_kept() -> None:
-    rng = np.random.default_rng(0)
-    rows = Rows(
-        rng.integers(0, 100, 4000),
-        rng.integers(0, 100, 4000),
-        rng.random(4000).astype(np.float32),
-        np.arange(4000) > 3500,
-    )
-    settings = Factorisation(decays=(0.0,), learning_rate=0.1)
+    rows, settings = noise(), Factorisation(decays=(0.0,), learning_rate=0.1)
     found = train(rows, np.arange(100), np.arange(100), settings, seed=0)
     assert not found.left[:, :-2].any()  # the embeddings did not help, and were thrown away
     told = found.predict(rows.left[rows.valid], rows.right[rows.valid])
